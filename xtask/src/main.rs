@@ -1,3 +1,41 @@
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a chore talks to the terminal")]
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use xtask::{counts, fuzz, root, tidy, tie};
+
+const USAGE: &str = "\
+cargo xtask tidy [--strict]                 check the rules that no compiler checks
+cargo xtask tie                             write the tests that carry a statement's tag into conformance.toml
+cargo xtask fuzz <target|all> [--seconds N] run a fuzz target (default 30 s), its corpus in fuzz/corpus/
+cargo xtask counts [--check|--bless] [NAME] instruction counts under callgrind; see docs/benchmarks.md";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let Some((chore, rest)) = args.split_first() else {
+        bail!("which chore?\n{USAGE}");
+    };
+    match chore.as_str() {
+        "tidy" => tidy::command(&root(), rest),
+        "tie" => tie::command(&root()),
+        "fuzz" => fuzz::command(&root(), rest),
+        "counts" => counts::command(&root(), rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no chore `{other}`\n{USAGE}"),
+    }
+}
