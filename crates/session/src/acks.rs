@@ -1,0 +1,123 @@
+//! Acknowledgements that wait, so that they leave in the order of the publishes. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+
+use std::collections::VecDeque;
+
+use breakwater_proto::{QoS, ReasonCode, Version, encode_puback, encode_pubrec};
+
+/// The place of one acknowledgement whose message is on its way to durability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AckTicket(pub u32);
+
+#[derive(Debug, Default)]
+pub(crate) struct Acks {
+    waiting: VecDeque<Waiting>,
+    /// Ticket of the front entry.
+    first: u32,
+    /// Entries whose publish holds no id among those that await release: QoS 1, and QoS 2 that is refused.
+    loose: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    packet_id: u16,
+    exactly_once: bool,
+    loose: bool,
+    /// The client waits for it on the connection of the moment. An acknowledgement of an earlier connection is not sent:
+    /// the client publishes again.
+    wanted: bool,
+    ready: Option<ReasonCode>,
+}
+
+impl Acks {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn loose_len(&self) -> usize {
+        self.loose
+    }
+
+    pub(crate) fn push(&mut self, qos: QoS, packet_id: u16, ready: Option<ReasonCode>) -> AckTicket {
+        let exactly_once = qos == QoS::ExactlyOnce;
+        let loose = !exactly_once || ready.is_some_and(ReasonCode::is_error);
+        let ticket = AckTicket(self.first.wrapping_add(self.waiting.len() as u32));
+        self.loose += usize::from(loose);
+        self.waiting.push_back(Waiting { packet_id, exactly_once, loose, wanted: true, ready });
+        ticket
+    }
+
+    /// `None`: the ticket is not of this ring, or was used before. Otherwise what it stands for.
+    pub(crate) fn set_ready(&mut self, ticket: AckTicket, reason: ReasonCode) -> Option<(QoS, u16)> {
+        let waiting = self.waiting.get_mut(ticket.0.wrapping_sub(self.first) as usize)?;
+        if waiting.ready.is_some() {
+            return None;
+        }
+        waiting.ready = Some(reason);
+        if reason.is_error() && !waiting.loose {
+            waiting.loose = true;
+            self.loose += 1;
+        }
+        let qos = if waiting.exactly_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        Some((qos, waiting.packet_id))
+    }
+
+    /// A repeated QoS 2 publish: true if its PUBREC still waits, and will now be sent when its time comes.
+    pub(crate) fn want_again(&mut self, packet_id: u16) -> bool {
+        let same = |waiting: &&mut Waiting| waiting.exactly_once && waiting.packet_id == packet_id;
+        match self.waiting.iter_mut().find(same) {
+            Some(waiting) => {
+                waiting.wanted = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Writes everything that is ready up to the first that is not. `None`: there is no connection, nothing is written.
+    pub(crate) fn release(&mut self, mut to: Option<(Version, &mut Vec<u8>)>) {
+        while let Some(first) = self.waiting.front() {
+            let Some(reason) = first.ready else { return };
+            if let (true, Some((version, out))) = (first.wanted, &mut to) {
+                write(first.exactly_once, *version, first.packet_id, reason, out);
+            }
+            self.pop();
+        }
+    }
+
+    /// The connection is gone. QoS 1 publishes come again as new ones; for QoS 2 the place is kept, because the same
+    /// publish may come again before its message is durable.
+    pub(crate) fn on_detach(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.wanted = false;
+            if !waiting.exactly_once {
+                waiting.ready.get_or_insert(ReasonCode::Success);
+            }
+        }
+        self.release(None);
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.waiting.capacity() * size_of::<Waiting>()
+    }
+
+    fn pop(&mut self) {
+        if let Some(first) = self.waiting.pop_front() {
+            self.first = self.first.wrapping_add(1);
+            self.loose -= usize::from(first.loose);
+        }
+    }
+}
+
+/// PUBACK or PUBREC. [MQTT-3.3.4-1] [MQTT-2.2.1-5]
+#[inline]
+pub(crate) fn write(exactly_once: bool, version: Version, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
+    if exactly_once {
+        encode_pubrec(version, packet_id, reason, out); // [MQTT-4.3.3-8]
+    } else {
+        encode_puback(version, packet_id, reason, out); // [MQTT-4.3.2-4]
+    }
+}

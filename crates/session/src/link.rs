@@ -1,0 +1,89 @@
+//! What a session knows about the connection that it has at the moment.
+
+use breakwater_proto::{Disconnect, Publish, ReasonCode, UserProperties, Version, Violation};
+
+use crate::aliases::{AliasesIn, AliasesOut};
+use crate::{Limits, Terms};
+
+/// Lives in the shard's connection slot, exactly as long as the connection.
+#[derive(Debug)]
+pub struct Link {
+    /// The client's Maximum Packet Size; `u32::MAX` when it named none.
+    pub maximum_packet_size: u32,
+    pub(crate) aliases_in: Option<Box<AliasesIn>>,
+    pub(crate) aliases_out: Option<Box<AliasesOut>>,
+    /// Most deliveries of QoS 1 and 2 under way at once: the client's Receive Maximum and our bound, whichever is lower.
+    pub(crate) window: u16,
+    alias_in_max: u16,
+    pub version: Version,
+    /// The client takes Reason Strings and User Properties on packets other than CONNACK and DISCONNECT.
+    pub problem_information: bool,
+}
+
+impl Link {
+    #[must_use]
+    pub fn new(terms: &Terms, limits: &Limits) -> Link {
+        let alias_out_max = if terms.version.is_v5() { terms.alias_out_max } else { 0 }; // [MQTT-3.1.2-27]
+        Link {
+            maximum_packet_size: terms.maximum_packet_size,
+            aliases_in: None,
+            aliases_out: (alias_out_max > 0).then(|| Box::new(AliasesOut::new(alias_out_max))),
+            window: terms.receive_maximum.max(1), // [MQTT-4.9.0-1]
+            alias_in_max: limits.topic_alias_in_max,
+            version: terms.version,
+            problem_information: terms.problem_information,
+        }
+    }
+
+    /// The topic of an incoming PUBLISH: registers its alias, or looks it up.
+    #[inline]
+    pub fn resolve_alias<'t>(&'t mut self, publish: &Publish<'t>) -> Result<&'t str, Violation> {
+        match publish.topic_alias {
+            None => Ok(publish.topic),
+            Some(alias) => self.aliased(alias, publish.topic),
+        }
+    }
+
+    /// DISCONNECT as the last packet of the connection; 3.x has none from the server.
+    pub fn disconnect(&self, reason: ReasonCode, text: Option<&str>, out: &mut Vec<u8>) {
+        if !self.version.is_v5() {
+            return;
+        }
+        let mut packet = Disconnect {
+            reason,
+            session_expiry: None, // [MQTT-3.14.2-2]
+            reason_string: text,
+            server_reference: None,
+            user_properties: UserProperties::EMPTY,
+        };
+        if packet.encoded_len(self.version) > self.maximum_packet_size as usize {
+            packet.reason_string = None; // [MQTT-3.14.2-3]
+        }
+        if packet.encoded_len(self.version) <= self.maximum_packet_size as usize {
+            packet.encode(self.version, out);
+        }
+    }
+
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let aliases_in = self.aliases_in.as_ref().map_or(0, |aliases| size_of::<AliasesIn>() + aliases.heap_bytes());
+        let aliases_out = self.aliases_out.as_ref().map_or(0, |aliases| size_of::<AliasesOut>() + aliases.heap_bytes());
+        aliases_in + aliases_out
+    }
+
+    fn aliased<'t>(&'t mut self, alias: u16, topic: &'t str) -> Result<&'t str, Violation> {
+        if alias == 0 {
+            return Err(Violation::TopicAliasZero);
+        }
+        // [MQTT-3.3.2-12]: everything up to the announced maximum is taken
+        if alias > self.alias_in_max {
+            return Err(Violation::TopicAliasTooLarge);
+        }
+        if topic.is_empty() {
+            let known = self.aliases_in.as_deref().and_then(|aliases| aliases.topic(alias));
+            return known.ok_or(Violation::TopicAliasUnknown);
+        }
+        self.aliases_in.get_or_insert_default().register(alias, topic);
+        Ok(topic)
+    }
+}
