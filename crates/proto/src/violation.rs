@@ -133,6 +133,8 @@ violations! {
     RetainNotSupported => RetainNotSupported, "MQTT-3.2.2-14", "retain is not available";
     TopicAliasTooLarge => TopicAliasInvalid, "MQTT-3.3.2-9", "topic alias is above the topic alias maximum";
     TopicAliasUnknown => ProtocolError, "3.3.2.3.4", "topic alias has no topic name yet";
+    TopicTooLarge => TopicNameInvalid, "4.7.3", "topic name has too many bytes or levels";
+    TooManyUserProperties => QuotaExceeded, "3.3.2.3.7", "too many user properties";
     SubscriptionIdentifierFromClient => ProtocolError, "MQTT-3.3.4-6", "PUBLISH to the server with a subscription identifier";
     SharedSubscriptionsNotSupported => SharedSubscriptionsNotSupported, "3.2.2.3.13", "shared subscriptions are not available";
     WildcardSubscriptionsNotSupported => WildcardSubscriptionsNotSupported, "3.2.2.3.11", "wildcard subscriptions are not available";
