@@ -106,14 +106,13 @@ pub(crate) fn varint(bytes: &[u8]) -> Result<Option<(u32, usize)>, Violation> {
 
 fn long_varint(bytes: &[u8]) -> Result<Option<(u32, usize)>, Violation> {
     let mut value = 0u32;
-    for (index, byte) in bytes.iter().take(4).enumerate() {
-        let part = u32::from(byte & 0x7F);
-        value |= part << (index as u32 & 3).wrapping_mul(7);
+    for (byte, (shift, used)) in bytes.iter().zip([(0, 1), (7, 2), (14, 3), (21, 4)]) {
+        value |= u32::from(byte & 0x7F) << shift;
+        if *byte == 0 && used > 1 {
+            return Err(Violation::VariableByteIntegerNotShortest); // [MQTT-1.5.5-1]
+        }
         if byte & 0x80 == 0 {
-            if part == 0 && index > 0 {
-                return Err(Violation::VariableByteIntegerNotShortest); // [MQTT-1.5.5-1]
-            }
-            return Ok(Some((value, index.wrapping_add(1))));
+            return Ok(Some((value, used)));
         }
     }
     if bytes.len() >= 4 { Err(Violation::VariableByteIntegerTooLong) } else { Ok(None) }

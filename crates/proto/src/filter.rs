@@ -65,18 +65,18 @@ fn shared<'a>(group: &'a str, filter: &'a str) -> Result<FilterKind<'a>, FilterE
 
 fn check_plain(filter: &str) -> Result<(), FilterError> {
     if filter.is_empty() {
-        return Err(FilterError::Empty); // [MQTT-4.7.3-1]
+        return Err(FilterError::Empty); // [MQTT-4.7.3-1] [MQTT3-4.7.3-1]
     }
     if filter.as_bytes().contains(&0) {
-        return Err(FilterError::Nul); // [MQTT-4.7.3-2]
+        return Err(FilterError::Nul); // [MQTT-4.7.3-2] [MQTT3-4.7.3-2]
     }
     let mut levels = filter.split('/');
     while let Some(level) = levels.next() {
         if level.contains('#') && (level != "#" || levels.next().is_some()) {
-            return Err(FilterError::MultiLevelWildcard); // [MQTT-4.7.1-1]
+            return Err(FilterError::MultiLevelWildcard); // [MQTT-4.7.1-1] [MQTT3-4.7.1-2]
         }
         if level.contains('+') && level != "+" {
-            return Err(FilterError::SingleLevelWildcard); // [MQTT-4.7.1-2]
+            return Err(FilterError::SingleLevelWildcard); // [MQTT-4.7.1-2] [MQTT3-4.7.1-3]
         }
     }
     Ok(())
@@ -93,7 +93,7 @@ pub fn is_wildcard(filter: &str) -> bool {
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false; // [MQTT-4.7.2-1]
+        return false; // [MQTT-4.7.2-1] [MQTT3-4.7.2-1]
     }
     let mut names = topic.split('/');
     for level in filter.split('/') {

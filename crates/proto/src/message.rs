@@ -28,6 +28,8 @@ pub struct MessageView<'a> {
 pub struct Message(Arc<[u8]>);
 
 const HEADER: usize = 1 + 2 + 4 + 8 + 8;
+/// What an `Arc` puts in front of its content.
+const REFERENCE_COUNTS: usize = 2 * size_of::<usize>();
 const RETAIN: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
 const FLAGS: u8 = 3 | RETAIN | EXPIRES;
@@ -105,7 +107,7 @@ impl Message {
     #[inline]
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.0.len().saturating_add(2 * size_of::<usize>())
+        self.0.len().saturating_add(REFERENCE_COUNTS)
     }
 
     #[inline]

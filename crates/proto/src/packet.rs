@@ -27,7 +27,6 @@ use unsubscribe::Unsubscribe;
 
 /// Any packet of any version, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "it lives for one call on the stack; a box would allocate per packet")]
 pub enum Packet<'a> {
     Connect(Connect<'a>),
     ConnAck(ConnAck<'a>),
@@ -166,7 +165,8 @@ pub(crate) fn packet_len(body: &impl Body, version: Version) -> usize {
 macro_rules! encoding {
     ($packet:ident, $kind:ident) => {
         impl $packet<'_> {
-            /// Appends the packet as it stands on the wire.
+            /// Appends the packet as it stands on the wire. A string or binary field longer than its two-byte length
+            /// can say is cut; that the whole stays below 256 MiB is the caller's to check with `encoded_len`.
             pub fn encode(&self, version: $crate::version::Version, out: &mut Vec<u8>) {
                 $crate::packet::encode_packet($crate::frame::PacketKind::$kind.first_byte(), self, version, out);
             }

@@ -2,13 +2,21 @@
 
 use crate::frame::PacketKind;
 
+const CONNACK: u16 = 1 << PacketKind::ConnAck as u8;
+const PUBACK: u16 = 1 << PacketKind::PubAck as u8 | 1 << PacketKind::PubRec as u8;
+const PUBREL: u16 = 1 << PacketKind::PubRel as u8 | 1 << PacketKind::PubComp as u8;
+const SUBACK: u16 = 1 << PacketKind::SubAck as u8;
+const UNSUBACK: u16 = 1 << PacketKind::UnsubAck as u8;
+const DISCONNECT: u16 = 1 << PacketKind::Disconnect as u8;
+const AUTH: u16 = 1 << PacketKind::Auth as u8;
+
 macro_rules! reason_codes {
-    ($($name:ident = $code:literal, $words:literal;)*) => {
+    ($($(#[$attr:meta])* $name:ident = $code:literal, $words:literal, $kinds:expr;)*) => {
         /// Why a packet was refused, a connection ended, or what was granted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum ReasonCode {
-            $($name = $code,)*
+            $($(#[$attr])* $name = $code,)*
         }
 
         impl ReasonCode {
@@ -30,54 +38,65 @@ macro_rules! reason_codes {
                     $(ReasonCode::$name => $words,)*
                 }
             }
+
+            /// Whether a packet of this kind may carry the code (the table of section 2.4).
+            #[inline]
+            #[must_use]
+            pub const fn allowed_in(self, kind: PacketKind) -> bool {
+                let kinds: u16 = match self {
+                    $(ReasonCode::$name => $kinds,)*
+                };
+                kinds >> (kind as u8) & 1 != 0
+            }
         }
     };
 }
 
 reason_codes! {
-    Success = 0x00, "success";
-    GrantedQos1 = 0x01, "granted QoS 1";
-    GrantedQos2 = 0x02, "granted QoS 2";
-    DisconnectWithWill = 0x04, "disconnect with will message";
-    NoMatchingSubscribers = 0x10, "no matching subscribers";
-    NoSubscriptionExisted = 0x11, "no subscription existed";
-    ContinueAuthentication = 0x18, "continue authentication";
-    ReAuthenticate = 0x19, "re-authenticate";
-    UnspecifiedError = 0x80, "unspecified error";
-    MalformedPacket = 0x81, "malformed packet";
-    ProtocolError = 0x82, "protocol error";
-    ImplementationSpecificError = 0x83, "implementation specific error";
-    UnsupportedProtocolVersion = 0x84, "unsupported protocol version";
-    ClientIdentifierNotValid = 0x85, "client identifier not valid";
-    BadUserNameOrPassword = 0x86, "bad user name or password";
-    NotAuthorized = 0x87, "not authorized";
-    ServerUnavailable = 0x88, "server unavailable";
-    ServerBusy = 0x89, "server busy";
-    Banned = 0x8A, "banned";
-    ServerShuttingDown = 0x8B, "server shutting down";
-    BadAuthenticationMethod = 0x8C, "bad authentication method";
-    KeepAliveTimeout = 0x8D, "keep alive timeout";
-    SessionTakenOver = 0x8E, "session taken over";
-    TopicFilterInvalid = 0x8F, "topic filter invalid";
-    TopicNameInvalid = 0x90, "topic name invalid";
-    PacketIdentifierInUse = 0x91, "packet identifier in use";
-    PacketIdentifierNotFound = 0x92, "packet identifier not found";
-    ReceiveMaximumExceeded = 0x93, "receive maximum exceeded";
-    TopicAliasInvalid = 0x94, "topic alias invalid";
-    PacketTooLarge = 0x95, "packet too large";
-    MessageRateTooHigh = 0x96, "message rate too high";
-    QuotaExceeded = 0x97, "quota exceeded";
-    AdministrativeAction = 0x98, "administrative action";
-    PayloadFormatInvalid = 0x99, "payload format invalid";
-    RetainNotSupported = 0x9A, "retain not supported";
-    QosNotSupported = 0x9B, "QoS not supported";
-    UseAnotherServer = 0x9C, "use another server";
-    ServerMoved = 0x9D, "server moved";
-    SharedSubscriptionsNotSupported = 0x9E, "shared subscriptions not supported";
-    ConnectionRateExceeded = 0x9F, "connection rate exceeded";
-    MaximumConnectTime = 0xA0, "maximum connect time";
-    SubscriptionIdentifiersNotSupported = 0xA1, "subscription identifiers not supported";
-    WildcardSubscriptionsNotSupported = 0xA2, "wildcard subscriptions not supported";
+    #[default]
+    Success = 0x00, "success", CONNACK | PUBACK | PUBREL | SUBACK | UNSUBACK | DISCONNECT | AUTH;
+    GrantedQos1 = 0x01, "granted QoS 1", SUBACK;
+    GrantedQos2 = 0x02, "granted QoS 2", SUBACK;
+    DisconnectWithWill = 0x04, "disconnect with will message", DISCONNECT;
+    NoMatchingSubscribers = 0x10, "no matching subscribers", PUBACK;
+    NoSubscriptionExisted = 0x11, "no subscription existed", UNSUBACK;
+    ContinueAuthentication = 0x18, "continue authentication", AUTH;
+    ReAuthenticate = 0x19, "re-authenticate", AUTH;
+    UnspecifiedError = 0x80, "unspecified error", CONNACK | PUBACK | SUBACK | UNSUBACK | DISCONNECT;
+    MalformedPacket = 0x81, "malformed packet", CONNACK | DISCONNECT;
+    ProtocolError = 0x82, "protocol error", CONNACK | DISCONNECT;
+    ImplementationSpecificError = 0x83, "implementation specific error", CONNACK | PUBACK | SUBACK | UNSUBACK | DISCONNECT;
+    UnsupportedProtocolVersion = 0x84, "unsupported protocol version", CONNACK;
+    ClientIdentifierNotValid = 0x85, "client identifier not valid", CONNACK;
+    BadUserNameOrPassword = 0x86, "bad user name or password", CONNACK;
+    NotAuthorized = 0x87, "not authorized", CONNACK | PUBACK | SUBACK | UNSUBACK | DISCONNECT;
+    ServerUnavailable = 0x88, "server unavailable", CONNACK;
+    ServerBusy = 0x89, "server busy", CONNACK | DISCONNECT;
+    Banned = 0x8A, "banned", CONNACK;
+    ServerShuttingDown = 0x8B, "server shutting down", DISCONNECT;
+    BadAuthenticationMethod = 0x8C, "bad authentication method", CONNACK | DISCONNECT;
+    KeepAliveTimeout = 0x8D, "keep alive timeout", DISCONNECT;
+    SessionTakenOver = 0x8E, "session taken over", DISCONNECT;
+    TopicFilterInvalid = 0x8F, "topic filter invalid", SUBACK | UNSUBACK | DISCONNECT;
+    TopicNameInvalid = 0x90, "topic name invalid", CONNACK | PUBACK | DISCONNECT;
+    PacketIdentifierInUse = 0x91, "packet identifier in use", PUBACK | SUBACK | UNSUBACK;
+    PacketIdentifierNotFound = 0x92, "packet identifier not found", PUBREL;
+    ReceiveMaximumExceeded = 0x93, "receive maximum exceeded", DISCONNECT;
+    TopicAliasInvalid = 0x94, "topic alias invalid", DISCONNECT;
+    PacketTooLarge = 0x95, "packet too large", CONNACK | DISCONNECT;
+    MessageRateTooHigh = 0x96, "message rate too high", DISCONNECT;
+    QuotaExceeded = 0x97, "quota exceeded", CONNACK | PUBACK | SUBACK | DISCONNECT;
+    AdministrativeAction = 0x98, "administrative action", DISCONNECT;
+    PayloadFormatInvalid = 0x99, "payload format invalid", CONNACK | PUBACK | DISCONNECT;
+    RetainNotSupported = 0x9A, "retain not supported", CONNACK | DISCONNECT;
+    QosNotSupported = 0x9B, "QoS not supported", CONNACK | DISCONNECT;
+    UseAnotherServer = 0x9C, "use another server", CONNACK | DISCONNECT;
+    ServerMoved = 0x9D, "server moved", CONNACK | DISCONNECT;
+    SharedSubscriptionsNotSupported = 0x9E, "shared subscriptions not supported", SUBACK | DISCONNECT;
+    ConnectionRateExceeded = 0x9F, "connection rate exceeded", CONNACK | DISCONNECT;
+    MaximumConnectTime = 0xA0, "maximum connect time", DISCONNECT;
+    SubscriptionIdentifiersNotSupported = 0xA1, "subscription identifiers not supported", SUBACK | DISCONNECT;
+    WildcardSubscriptionsNotSupported = 0xA2, "wildcard subscriptions not supported", SUBACK | DISCONNECT;
 }
 
 impl ReasonCode {
@@ -132,112 +151,6 @@ impl ReasonCode {
             _ => None,
         }
     }
-
-    /// Whether a packet of this kind may carry the code (the table of section 2.4).
-    #[must_use]
-    pub const fn allowed_in(self, kind: PacketKind) -> bool {
-        use ReasonCode as R;
-        match kind {
-            PacketKind::ConnAck => matches!(
-                self,
-                R::Success
-                    | R::UnspecifiedError
-                    | R::MalformedPacket
-                    | R::ProtocolError
-                    | R::ImplementationSpecificError
-                    | R::UnsupportedProtocolVersion
-                    | R::ClientIdentifierNotValid
-                    | R::BadUserNameOrPassword
-                    | R::NotAuthorized
-                    | R::ServerUnavailable
-                    | R::ServerBusy
-                    | R::Banned
-                    | R::BadAuthenticationMethod
-                    | R::TopicNameInvalid
-                    | R::PacketTooLarge
-                    | R::QuotaExceeded
-                    | R::PayloadFormatInvalid
-                    | R::RetainNotSupported
-                    | R::QosNotSupported
-                    | R::UseAnotherServer
-                    | R::ServerMoved
-                    | R::ConnectionRateExceeded
-            ),
-            PacketKind::PubAck | PacketKind::PubRec => matches!(
-                self,
-                R::Success
-                    | R::NoMatchingSubscribers
-                    | R::UnspecifiedError
-                    | R::ImplementationSpecificError
-                    | R::NotAuthorized
-                    | R::TopicNameInvalid
-                    | R::PacketIdentifierInUse
-                    | R::QuotaExceeded
-                    | R::PayloadFormatInvalid
-            ),
-            PacketKind::PubRel | PacketKind::PubComp => matches!(self, R::Success | R::PacketIdentifierNotFound),
-            PacketKind::SubAck => matches!(
-                self,
-                R::Success
-                    | R::GrantedQos1
-                    | R::GrantedQos2
-                    | R::UnspecifiedError
-                    | R::ImplementationSpecificError
-                    | R::NotAuthorized
-                    | R::TopicFilterInvalid
-                    | R::PacketIdentifierInUse
-                    | R::QuotaExceeded
-                    | R::SharedSubscriptionsNotSupported
-                    | R::SubscriptionIdentifiersNotSupported
-                    | R::WildcardSubscriptionsNotSupported
-            ),
-            PacketKind::UnsubAck => matches!(
-                self,
-                R::Success
-                    | R::NoSubscriptionExisted
-                    | R::UnspecifiedError
-                    | R::ImplementationSpecificError
-                    | R::NotAuthorized
-                    | R::TopicFilterInvalid
-                    | R::PacketIdentifierInUse
-            ),
-            PacketKind::Disconnect => matches!(
-                self,
-                R::Success
-                    | R::DisconnectWithWill
-                    | R::UnspecifiedError
-                    | R::MalformedPacket
-                    | R::ProtocolError
-                    | R::ImplementationSpecificError
-                    | R::NotAuthorized
-                    | R::ServerBusy
-                    | R::ServerShuttingDown
-                    | R::BadAuthenticationMethod
-                    | R::KeepAliveTimeout
-                    | R::SessionTakenOver
-                    | R::TopicFilterInvalid
-                    | R::TopicNameInvalid
-                    | R::ReceiveMaximumExceeded
-                    | R::TopicAliasInvalid
-                    | R::PacketTooLarge
-                    | R::MessageRateTooHigh
-                    | R::QuotaExceeded
-                    | R::AdministrativeAction
-                    | R::PayloadFormatInvalid
-                    | R::RetainNotSupported
-                    | R::QosNotSupported
-                    | R::UseAnotherServer
-                    | R::ServerMoved
-                    | R::SharedSubscriptionsNotSupported
-                    | R::ConnectionRateExceeded
-                    | R::MaximumConnectTime
-                    | R::SubscriptionIdentifiersNotSupported
-                    | R::WildcardSubscriptionsNotSupported
-            ),
-            PacketKind::Auth => matches!(self, R::Success | R::ContinueAuthentication | R::ReAuthenticate),
-            _ => false,
-        }
-    }
 }
 
 impl From<ReasonCode> for u8 {
@@ -250,11 +163,5 @@ impl From<ReasonCode> for u8 {
 impl core::fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Default for ReasonCode {
-    fn default() -> ReasonCode {
-        ReasonCode::Success
     }
 }

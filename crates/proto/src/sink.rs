@@ -31,29 +31,28 @@ pub(crate) trait Sink {
         self.bytes(value.get(..usize::from(len)).unwrap_or(value));
     }
 
-    /// A string behind a two-byte length, cut at a character's border when too long.
+    /// A string behind a two-byte length.
     #[inline]
     fn string(&mut self, value: &str) {
-        if value.len() <= usize::from(u16::MAX) {
-            return self.binary(value.as_bytes());
-        }
-        let end = value.floor_char_boundary(usize::from(u16::MAX));
-        self.binary(value.as_bytes().get(..end).unwrap_or_default());
+        self.binary(fitting(value).as_bytes());
     }
 
     /// A Variable Byte Integer in its shortest form [MQTT-1.5.5-1].
     #[inline]
     fn varint(&mut self, value: usize) {
-        if value < 0x80 {
-            return self.byte(value as u8 & 0x7F);
-        }
         let mut rest = value.min(VARINT_MAX);
-        while rest >= 0x80 {
-            self.byte((rest & 0x7F) as u8 | 0x80);
+        while rest > 0x7F {
+            self.byte(low_seven_bits(rest) | 0x80);
             rest >>= 7;
         }
-        self.byte((rest & 0x7F) as u8);
+        self.byte(low_seven_bits(rest));
     }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
+const fn low_seven_bits(value: usize) -> u8 {
+    (value & 0x7F) as u8
 }
 
 impl Sink for Vec<u8> {
@@ -66,6 +65,13 @@ impl Sink for Vec<u8> {
     fn byte(&mut self, value: u8) {
         self.push(value);
     }
+}
+
+/// The string, cut at a character's border where a two-byte length ends. Strings from packets always fit.
+#[inline]
+pub(crate) fn fitting(value: &str) -> &str {
+    let max = usize::from(u16::MAX);
+    if value.len() <= max { value } else { value.get(..value.floor_char_boundary(max)).unwrap_or_default() }
 }
 
 /// Counts instead of writing.

@@ -140,7 +140,7 @@ violations! {
     WildcardSubscriptionsNotSupported => WildcardSubscriptionsNotSupported, "3.2.2.3.11", "wildcard subscriptions are not available";
     SubscriptionIdentifiersNotSupported => SubscriptionIdentifiersNotSupported, "3.2.2.3.12", "subscription identifiers are not available";
     SessionExpiryRaisedFromZero => ProtocolError, "3.14.2.2.2", "session expiry was 0 in CONNECT and is not in DISCONNECT";
-    AuthWithoutMethodInConnect => ProtocolError, "MQTT-4.12.0-6", "AUTH although CONNECT had no authentication method";
+    AuthWithoutMethodInConnect => ProtocolError, "MQTT-4.12.0-7", "AUTH although CONNECT had no authentication method";
     AuthMethodChanged => ProtocolError, "MQTT-4.12.0-5", "authentication method differs from the one in CONNECT";
     AuthUnexpected => ProtocolError, "4.12", "AUTH out of turn";
     PacketIdInUse => PacketIdentifierInUse, "MQTT-2.2.1-3", "packet identifier is in use for another kind of exchange";

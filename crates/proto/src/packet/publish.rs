@@ -31,6 +31,10 @@ pub struct Publish<'a> {
 const DUP: u8 = 1 << 3;
 const RETAIN: u8 = 1;
 
+const MESSAGE_EXPIRY_INTERVAL: u8 = Property::MessageExpiryInterval(0).id();
+const SUBSCRIPTION_IDENTIFIER: u8 = Property::SubscriptionIdentifier(0).id();
+const TOPIC_ALIAS: u8 = Property::TopicAlias(0).id();
+
 /// Decodes a PUBLISH from its first byte and what stands behind the remaining length.
 #[inline]
 pub fn decode_publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result<Publish<'a>, Violation> {
@@ -167,9 +171,20 @@ impl OutPublish<'_> {
         let properties = if version.is_v5() { self.properties_len() } else { 0 };
         let body = self.body_len(version, properties);
         out.reserve(sink::packet_len(body));
-        out.push(first_byte(self.dup, self.qos, self.retain));
-        out.varint(body);
-        out.string(self.topic);
+        let first = first_byte(self.dup, self.qos, self.retain);
+        match (u8::try_from(body), u16::try_from(self.topic.len())) {
+            (Ok(len @ 0..=0x7F), Ok(topic_len)) => {
+                // Nearly every packet: one store for all four bytes.
+                let [high, low] = topic_len.to_be_bytes();
+                out.extend_from_slice(&[first, len, high, low]);
+                out.extend_from_slice(self.topic.as_bytes());
+            }
+            _ => {
+                out.push(first);
+                out.varint(body);
+                out.string(self.topic);
+            }
+        }
         if self.qos != QoS::AtMostOnce {
             out.u16(self.packet_id);
         }
@@ -192,28 +207,32 @@ impl OutPublish<'_> {
 
     #[inline]
     fn body_len(&self, version: Version, properties: usize) -> usize {
-        let id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
+        let fixed = if self.qos == QoS::AtMostOnce { 2 } else { 4 };
         let section = if version.is_v5() { properties.saturating_add(sink::varint_len(properties)) } else { 0 };
-        self.topic.len().saturating_add(2 + id).saturating_add(section).saturating_add(self.payload.len())
+        sink::fitting(self.topic).len().saturating_add(fixed).saturating_add(section).saturating_add(self.payload.len())
     }
 
     #[inline]
     fn properties_len(&self) -> usize {
-        if self.topic_alias == 0 && self.expiry.is_none() && self.subscription_ids.is_empty() {
-            return self.properties.len();
-        }
-        sink::count(|count| self.write_properties(count))
+        let alias = if self.topic_alias == 0 { 0 } else { 3 };
+        let expiry = if self.expiry.is_none() { 0 } else { 5 };
+        let ids = self.subscription_ids.iter().map(|id| sink::varint_len(*id as usize).saturating_add(1));
+        ids.fold(self.properties.len().saturating_add(alias).saturating_add(expiry), usize::saturating_add)
     }
 
-    fn write_properties(&self, out: &mut impl Sink) {
+    #[inline]
+    fn write_properties(&self, out: &mut Vec<u8>) {
         if self.topic_alias != 0 {
-            Property::TopicAlias(self.topic_alias).write(out);
+            let [high, low] = self.topic_alias.to_be_bytes();
+            out.bytes(&[TOPIC_ALIAS, high, low]);
         }
         if let Some(seconds) = self.expiry {
-            Property::MessageExpiryInterval(seconds).write(out);
+            let [a, b, c, d] = seconds.to_be_bytes();
+            out.bytes(&[MESSAGE_EXPIRY_INTERVAL, a, b, c, d]);
         }
         for id in self.subscription_ids {
-            Property::SubscriptionIdentifier(*id).write(out);
+            out.byte(SUBSCRIPTION_IDENTIFIER);
+            out.varint(*id as usize);
         }
         self.properties.write_to(out);
     }
