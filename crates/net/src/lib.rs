@@ -1,1 +1,59 @@
+//! Sockets and threads: shards driven by pollers.
+//!
+//! Promise: one thread, one poller and one listening socket per shard; a connection is registered once and never again; no
+//! shard waits for another; a thread that panics ends the process.
+//!
+//! Not here: anything about MQTT. What happens with the bytes is the shard's business.
 #![forbid(unsafe_code)]
+
+mod accept;
+mod bell;
+mod clock;
+mod connections;
+mod listen;
+mod node;
+mod open_files;
+mod ring;
+mod sockets;
+mod turn;
+
+pub use listen::{BindFault, Listening, bind};
+pub use node::{Node, start};
+pub use open_files::{raise_open_files, running_out};
+pub use sockets::{Sockets, Transport};
+pub use turn::Engine;
+
+use breakwater_shard::Event;
+
+/// Settings of sockets and threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Connections of the whole node.
+    pub connections_max: usize,
+    /// Connections that the kernel holds until they are accepted.
+    pub backlog: i32,
+    /// Small packets are sent at once.
+    pub nodelay: bool,
+    /// Connections accepted in one turn.
+    pub accepts_per_turn: u32,
+    /// Bytes on their way to one other shard above which a shard wants to hear when they have arrived.
+    pub mailbox_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            backlog: 4096,
+            nodelay: true,
+            accepts_per_turn: 64,
+            mailbox_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where a shard's events go. Called on the shard's thread: it must never wait.
+pub trait Journal: Send {
+    /// One event in the life of a connection.
+    fn event(&mut self, unix_ms: u64, event: &Event<'_>);
+}

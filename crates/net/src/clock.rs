@@ -1,0 +1,63 @@
+//! The clock of a node: milliseconds since its start, the same at all shards.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use breakwater_proto::time::Instant;
+
+/// One origin for all shards of a node, so that instants can travel between them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin(std::time::Instant);
+
+/// One shard's view of the clock.
+pub(crate) struct Clock {
+    origin: Origin,
+    /// Wall clock at the origin, read again now and then because it may be set.
+    unix_origin_ms: u64,
+    refresh_at: u64,
+}
+
+/// The wall clock is read that often, in milliseconds.
+const REFRESH_MS: u64 = 1000;
+
+impl Origin {
+    /// Starts the clock. One, not zero: zero is "never" in some places.
+    pub(crate) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn elapsed_ms(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+impl Clock {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self { origin, unix_origin_ms: 0, refresh_at: 0 }
+    }
+
+    /// Reads the clock, once per turn: since the start, and the wall clock in milliseconds since 1970.
+    pub(crate) fn read(&mut self) -> (Instant, u64) {
+        let now = self.origin.elapsed_ms();
+        if now >= self.refresh_at {
+            let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.unix_origin_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).saturating_sub(now);
+            self.refresh_at = now + REFRESH_MS;
+        }
+        (Instant(now), self.unix_origin_ms + now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_shards_read_the_same_clock() {
+        let origin = Origin::start();
+        let (mut a, mut b) = (Clock::new(origin), Clock::new(origin));
+        let (first, unix) = a.read();
+        let (second, _) = b.read();
+        assert!(second >= first && first.0 >= 1);
+        assert!(unix > 1_600_000_000_000, "milliseconds since 1970");
+    }
+}

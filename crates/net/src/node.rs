@@ -1,0 +1,187 @@
+//! All shards of a process: their threads, how they find each other, and how they stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use breakwater_proto::Instant;
+use breakwater_shard::ShardId;
+use mio::net::TcpListener;
+use mio::{Events, Poll};
+
+use crate::accept::Acceptor;
+use crate::bell::Bell;
+use crate::clock::{Clock, Origin};
+use crate::listen::Listening;
+use crate::sockets::{Post, Sockets};
+use crate::turn::{BELL, EVENTS, Engine, LISTENERS, Loop};
+use crate::{Journal, Options, ring};
+
+/// Parcels that a ring holds before its sender keeps the rest. A batch per turn is the rule, so this is many turns.
+const RING: usize = 64;
+
+/// Running shards.
+pub struct Node {
+    threads: Vec<JoinHandle<()>>,
+    bells: Arc<[Bell]>,
+    stop: Arc<Stop>,
+    origin: Origin,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Starts a thread for each shard. `engine` and `journal` make what each of them runs, on its thread.
+pub fn start<E: Engine>(
+    listening: Vec<Listening>,
+    shards: u16,
+    options: &Options,
+    engine: impl Fn(ShardId) -> E + Send + Sync + 'static,
+    journal: impl Fn(ShardId) -> Box<dyn Journal>,
+) -> io::Result<Node> {
+    let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+    let bells: Arc<[Bell]> = polls.iter().map(|poll| Bell::new(poll, BELL)).collect::<io::Result<Vec<_>>>()?.into();
+    let (origin, engine) = (Origin::start(), Arc::new(engine));
+    let (stop, open) = (Arc::new(Stop::new(shards)), Arc::new(AtomicUsize::new(0)));
+    let addresses = listening.iter().map(|listening| listening.address).collect();
+    let mut posts = posts(usize::from(shards), options.mailbox_bytes).into_iter();
+    let mut listeners = per_shard(listening, shards).into_iter();
+    let mut threads = Vec::new();
+    for (shard, poll) in (0..shards).zip(polls) {
+        let post = posts.next().expect("one for each shard");
+        let listeners = listeners.next().expect("one for each shard");
+        let watched = listeners.len();
+        let registry = poll.registry().try_clone()?;
+        let acceptor = Acceptor::new(listeners, &registry, LISTENERS, Arc::clone(&open), options.connections_max)?;
+        let sockets = Sockets::new(shard, registry, post, Arc::clone(&bells), journal(shard), Arc::clone(&open));
+        let (engine, bells, stop) = (Arc::clone(&engine), Arc::clone(&bells), Arc::clone(&stop));
+        let accepts_per_turn = options.accepts_per_turn;
+        let body = move || {
+            let _guard = AbortOnPanic;
+            let running = Loop {
+                engine: engine(shard),
+                sockets,
+                acceptor,
+                poll,
+                events: Events::with_capacity(EVENTS),
+                clock: Clock::new(origin),
+                bells,
+                shard: usize::from(shard),
+                stop,
+                accepts_per_turn,
+                told: Vec::new(),
+                listeners: watched,
+                complain_at: 0,
+                stopping: false,
+                idle: false,
+            };
+            running.run();
+        };
+        threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(body)?);
+    }
+    Ok(Node { threads, bells, stop, origin, addresses })
+}
+
+impl Node {
+    /// Addresses that are listened on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.
+    pub fn stop(&self, drain: Duration) {
+        let (now, _) = Clock::new(self.origin).read();
+        self.stop.ask(now.plus_ms(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX)));
+        self.bells.iter().for_each(|bell| _ = bell.ring());
+    }
+
+    /// Waits until all shards have stopped.
+    pub fn join(self) {
+        for thread in self.threads {
+            thread.join().expect("a shard that panics aborts the process");
+        }
+    }
+}
+
+/// A stop on its way. Shared by all threads of a node.
+pub(crate) struct Stop {
+    asked: AtomicBool,
+    deadline_ms: AtomicU64,
+    idle: AtomicUsize,
+    shards: usize,
+}
+
+impl Stop {
+    fn new(shards: u16) -> Self {
+        Self {
+            asked: AtomicBool::new(false),
+            deadline_ms: AtomicU64::new(u64::MAX),
+            idle: AtomicUsize::new(0),
+            shards: usize::from(shards),
+        }
+    }
+
+    fn ask(&self, deadline: Instant) {
+        self.deadline_ms.store(deadline.0, Ordering::SeqCst);
+        self.asked.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant(self.deadline_ms.load(Ordering::SeqCst))
+    }
+
+    /// Counts one shard in or out. True if that made all of them idle.
+    pub(crate) fn set_idle(&self, idle: bool) -> bool {
+        if idle {
+            self.idle.fetch_add(1, Ordering::SeqCst) + 1 == self.shards
+        } else {
+            self.idle.fetch_sub(1, Ordering::SeqCst);
+            false
+        }
+    }
+
+    pub(crate) fn all_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) == self.shards
+    }
+}
+
+/// A panic on a shard's thread, outside what concerns one connection, leaves state behind that others share: the process
+/// ends, and whoever watches it starts it again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// The ends of a pair for each ordered pair of shards, sorted by owner.
+fn posts(shards: usize, mailbox_bytes: usize) -> Vec<Post> {
+    let mut posts: Vec<Post> = (0..shards).map(|_| Post { outboxes: Vec::new(), inboxes: Vec::new() }).collect();
+    for to in 0..shards {
+        for from in 0..shards {
+            let (outbox, inbox) = ring::pair(RING, mailbox_bytes);
+            posts[from].outboxes.push(outbox);
+            posts[to].inboxes.push(inbox);
+        }
+    }
+    posts
+}
+
+/// Sockets by address to sockets by shard.
+fn per_shard(listening: Vec<Listening>, shards: u16) -> Vec<Vec<TcpListener>> {
+    let mut sorted: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for listening in listening {
+        for (shard, socket) in sorted.iter_mut().zip(listening.sockets) {
+            shard.push(socket);
+        }
+    }
+    sorted
+}

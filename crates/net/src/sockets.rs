@@ -1,0 +1,239 @@
+//! A shard's hands: its connections, its mail and its journal.
+
+use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, Ready, ShardId, WriteOutcome};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::Journal;
+use crate::bell::Bell;
+use crate::connections::{BROKEN, Connections, ENDED, WATCHED};
+use crate::ring::{Inbox, Outbox, Parcel, Taken};
+
+/// A connection on its way from one shard to another.
+#[derive(Debug)]
+pub struct Transport {
+    stream: TcpStream,
+}
+
+impl Parcel for Mail<Transport> {
+    fn bytes(&self) -> usize {
+        Mail::bytes(self)
+    }
+}
+
+/// The [`Driver`] of one shard. Lives on its thread.
+pub struct Sockets {
+    shard: ShardId,
+    registry: Registry,
+    connections: Connections,
+    /// Connections that the poller doesn't know yet. Registering waits until the end of the turn: most new ones have left
+    /// for their home shard by then, which saves two system calls for each.
+    fresh: Vec<u32>,
+    outboxes: Vec<Outbox<Mail<Transport>, Box<Batch>>>,
+    inboxes: Vec<Inbox<Mail<Transport>, Box<Batch>>>,
+    bells: Arc<[Bell]>,
+    journal: Box<dyn Journal>,
+    /// Connections of the whole node.
+    open: Arc<AtomicUsize>,
+    unix_ms: u64,
+}
+
+/// The mail of one shard: an end of the pair with each shard, itself included.
+pub(crate) struct Post {
+    pub(crate) outboxes: Vec<Outbox<Mail<Transport>, Box<Batch>>>,
+    pub(crate) inboxes: Vec<Inbox<Mail<Transport>, Box<Batch>>>,
+}
+
+/// Unread input that is thrown away before a close, at most. A peer that sends more in the meantime may see a reset.
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+impl Sockets {
+    pub(crate) fn new(
+        shard: ShardId,
+        registry: Registry,
+        post: Post,
+        bells: Arc<[Bell]>,
+        journal: Box<dyn Journal>,
+        open: Arc<AtomicUsize>,
+    ) -> Self {
+        let Post { outboxes, inboxes } = post;
+        let connections = Connections::default();
+        Self { shard, registry, connections, fresh: Vec::new(), outboxes, inboxes, bells, journal, open, unix_ms: 0 }
+    }
+
+    /// The transport of a connection that was just accepted.
+    pub(crate) fn transport(stream: TcpStream) -> Transport {
+        Transport { stream }
+    }
+
+    /// Counts a connection that never got a slot.
+    pub(crate) fn forget(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_time(&mut self, unix_ms: u64) {
+        self.unix_ms = unix_ms;
+    }
+
+    /// Start of a turn: what was left over goes out where there is room, and calls that came are noted.
+    pub(crate) fn collect(&mut self) {
+        for (to, outbox) in self.outboxes.iter_mut().enumerate() {
+            if outbox.has_news() {
+                outbox.acknowledge_call();
+                if outbox.flush() {
+                    self.bells[to].ring();
+                }
+            }
+        }
+    }
+
+    /// End of a turn: watches the connections that stay. Those that can't be watched are told to the shard as broken.
+    pub(crate) fn watch_fresh(&mut self, mut broken: impl FnMut(u32, Ready)) {
+        for slot in self.fresh.drain(..) {
+            let Some((stream, flags)) = self.connections.get(slot) else { continue };
+            if *flags & WATCHED != 0 {
+                continue;
+            }
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            match self.registry.register(stream, Token(slot as usize), interest) {
+                Ok(()) => *flags |= WATCHED,
+                Err(_) => {
+                    *flags |= BROKEN | ENDED;
+                    broken(slot, Ready { readable: true, writable: true, read_closed: true });
+                }
+            }
+        }
+    }
+
+    /// Whether mail waits, or a neighbour or the way to it wants something. Checked between lying down and sleeping.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.inboxes.iter().any(Inbox::has_news) || self.outboxes.iter().any(Outbox::has_news)
+    }
+
+    /// All mail that this shard ever sent has been taken.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outboxes.iter().all(Outbox::is_settled)
+    }
+
+    /// A batch of this shard's that came home from `from` empty.
+    pub fn spare(&mut self, from: ShardId) -> Option<Box<Batch>> {
+        self.outboxes.get_mut(usize::from(from))?.spare()
+    }
+}
+
+impl Driver for Sockets {
+    type Transport = Transport;
+
+    #[inline]
+    fn read(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
+        let Some((stream, flags)) = self.connections.get(slot) else { return ReadOutcome::Failed };
+        if *flags & BROKEN != 0 {
+            return ReadOutcome::Failed;
+        }
+        loop {
+            let outcome = match stream.read(buffer) {
+                Ok(0) => ReadOutcome::Closed,
+                Ok(count) => return ReadOutcome::Bytes(count),
+                Err(fault) => match fault.kind() {
+                    io::ErrorKind::WouldBlock => return ReadOutcome::WouldBlock,
+                    io::ErrorKind::Interrupted => continue,
+                    _ => ReadOutcome::Failed,
+                },
+            };
+            *flags |= ENDED;
+            return outcome;
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, slot: u32, bytes: &[u8]) -> WriteOutcome {
+        let Some((stream, flags)) = self.connections.get(slot) else { return WriteOutcome::Failed };
+        if *flags & BROKEN != 0 {
+            return WriteOutcome::Failed;
+        }
+        loop {
+            match stream.write(bytes) {
+                Ok(count) => return WriteOutcome::Wrote(count),
+                Err(fault) => match fault.kind() {
+                    io::ErrorKind::WouldBlock => return WriteOutcome::WouldBlock,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        *flags |= ENDED;
+                        return WriteOutcome::Failed;
+                    }
+                },
+            }
+        }
+    }
+
+    fn close(&mut self, slot: u32) {
+        let Some((mut stream, flags)) = self.connections.remove(slot) else { return };
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if flags & ENDED == 0 {
+            drain(&mut stream);
+        }
+        // The last descriptor of a socket leaves the poller with it: no call for that.
+    }
+
+    fn take(&mut self, slot: u32) -> Transport {
+        let (mut stream, flags) = self.connections.remove(slot).expect("the shard takes what it has");
+        if flags & WATCHED != 0 {
+            // Fails only for what isn't watched, and then there is nothing to undo.
+            let _ = self.registry.deregister(&mut stream);
+        }
+        Transport { stream }
+    }
+
+    fn place(&mut self, slot: u32, transport: Transport) -> bool {
+        self.connections.insert(slot, transport.stream);
+        self.fresh.push(slot);
+        true
+    }
+
+    fn send(&mut self, to: ShardId, mail: Mail<Transport>) {
+        self.outboxes[usize::from(to)].send(mail);
+        if to != self.shard {
+            self.bells[usize::from(to)].ring();
+        }
+    }
+
+    fn receive(&mut self, from: ShardId) -> Option<Mail<Transport>> {
+        match self.inboxes[usize::from(from)].take() {
+            Taken::Mail(mail) => Some(mail),
+            Taken::EmptyCall => {
+                self.bells[usize::from(from)].ring();
+                None
+            }
+            Taken::Empty => None,
+        }
+    }
+
+    fn give_back(&mut self, to: ShardId, batch: Box<Batch>) {
+        self.inboxes[usize::from(to)].give_back(batch);
+    }
+
+    fn backlog_bytes(&self, to: ShardId) -> usize {
+        self.outboxes[usize::from(to)].backlog_bytes()
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.journal.event(self.unix_ms, &event);
+    }
+}
+
+/// Throws unread input away: the kernel answers a close with unread input by a reset, which would take a last DISCONNECT
+/// with it.
+fn drain(stream: &mut TcpStream) {
+    let mut sink = [0; 4096];
+    let mut total = 0;
+    while total < DRAIN_BYTES_MAX {
+        match stream.read(&mut sink) {
+            Ok(count) if count == sink.len() => total += count,
+            _ => return,
+        }
+    }
+}
