@@ -3,7 +3,7 @@
 #   Debian packages   mosquitto, mosquitto-clients (clients we did not write), valgrind (instruction counts)
 #   Python            a venv in .cache/venv with scripts/requirements.txt
 #   Node              the modules of tests/e2e/package-lock.json
-# On another system install those by hand; a missing one is named below and its tests fail, they are not skipped.
+# Tests find them there by themselves, or on the PATH. On another system install those by hand; a missing one is named below and its tests fail, they are not skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
