@@ -3,7 +3,8 @@
 #   Debian packages   mosquitto, mosquitto-clients (clients we did not write), valgrind (instruction counts)
 #   Python            a venv in .cache/venv with scripts/requirements.txt
 #   Node              the modules of tests/e2e/package-lock.json
-# Tests find them there by themselves, or on the PATH. On another system install those by hand; a missing one is named below and its tests fail, they are not skipped.
+# Tests look for them in these places. On another system install them by hand; what is missing is named below, and its
+# tests fail: they are not skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
