@@ -7,13 +7,23 @@
 //! Not here: packets, sessions, connections, sockets, clocks, threads.
 #![forbid(unsafe_code)]
 
+mod exact;
+mod keyed_hash;
+mod locks;
+mod match_cache;
 mod matches;
+mod members;
 mod options;
 mod retained;
 mod router;
 mod shared;
+mod slab;
 mod snapshot;
+mod split_table;
 mod subscriber;
+mod symbols;
+mod trie;
+mod wild;
 
 pub use matches::{ExtraId, Matches};
 pub use options::{RetainedLimits, RouterOptions, Strategy};
