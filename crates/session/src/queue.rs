@@ -124,11 +124,6 @@ impl Queue {
         records + self.bytes - self.pending.len() * size_of::<Pending>()
     }
 
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.pending.iter()
-    }
-
     fn fits(&self, bytes: usize, limits: &Limits) -> bool {
         self.pending.len() < limits.queue_messages_max as usize && self.bytes + bytes <= limits.queue_bytes_max as usize
     }

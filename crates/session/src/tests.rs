@@ -1,1 +1,10 @@
-
+mod acknowledgements;
+mod aliases;
+mod connect;
+mod delivery;
+mod model;
+mod pair;
+mod queueing;
+mod receiving;
+mod resumption;
+mod sizes;
