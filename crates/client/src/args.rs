@@ -29,7 +29,7 @@ pub struct ConnectArgs {
     #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Connection")]
     pub port: Option<u16>,
     /// Everything at once: mqtt://[user[:password]@]host[:port]/topic
-    #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
+    #[arg(short = 'L', long, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// User name
     #[arg(short, long, value_name = "NAME", allow_hyphen_values = true, help_heading = "Connection")]

@@ -18,8 +18,17 @@ impl Exit {
     pub const KEEP_ALIVE: Exit = Exit(19);
     /// The server takes no packets of this size.
     pub const TOO_LARGE: Exit = Exit(25);
+    pub const QOS_NOT_SUPPORTED: Exit = Exit(24);
+    pub const RETAIN_NOT_SUPPORTED: Exit = Exit(28);
     /// `sub -W`: the time is over.
     pub const TIMED_OUT: Exit = Exit(27);
+}
+
+impl Exit {
+    /// The code for a command line that clap has not let through, or that asked for help.
+    pub fn of_command_line(error: &clap::Error) -> Exit {
+        if error.use_stderr() { Exit::USAGE } else { Exit::OK }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -1,7 +1,7 @@
 //! The MQTT client: a core without sockets or clocks, and thin shells around it.
 //!
 //! [`Client`] turns bytes and time into bytes and events, for MQTT 3.1, 3.1.1 and 5.0. Around it stand the command line
-//! tools `publish` and `subscribe`.
+//! tools [`publish`] and [`subscribe`].
 //!
 //! Promise: the core never reads a clock, never blocks, and keeps a session's unacknowledged messages across
 //! connections until the server has acknowledged them.
@@ -15,5 +15,10 @@ pub mod client;
 pub mod console;
 pub mod exit;
 pub mod format;
+pub mod publish;
+pub mod subscribe;
+
+mod failure;
+mod tcp;
 
 pub use client::{Client, Event, Fault, Options, Refusal, Terms, WillOptions};

@@ -95,7 +95,6 @@ fn wrong_flags_say_what_to_do() {
         ("--cafile x", "TLS is not available yet"),
         ("--unix x", "not available yet"),
         ("-L mqtts://h/t", "not available yet"),
-        ("-L mqtt://h/t -h x", "cannot be used with"),
     ] {
         let error = settings(line).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");

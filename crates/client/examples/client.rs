@@ -1,0 +1,30 @@
+//! `pub` and `sub` without the rest of the binary: `cargo run -p breakwater-client --example client -- sub -t '#' -v`.
+
+use std::process::ExitCode;
+
+use breakwater_client::exit::Exit;
+use breakwater_client::{publish, subscribe};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Line {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    Pub(Box<publish::PubArgs>),
+    Sub(Box<subscribe::SubArgs>),
+}
+
+fn main() -> ExitCode {
+    match Line::try_parse() {
+        Ok(Line { tool: Tool::Pub(args) }) => publish::run(&args).into(),
+        Ok(Line { tool: Tool::Sub(args) }) => subscribe::run(&args).into(),
+        Err(error) => {
+            let _ = error.print();
+            Exit::of_command_line(&error).into()
+        }
+    }
+}
