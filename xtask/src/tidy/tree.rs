@@ -131,7 +131,7 @@ impl TestItem {
         *self = match self {
             TestItem::Outside | TestItem::End if text.starts_with("#[cfg(test)]") => TestItem::Head(depth),
             TestItem::Outside | TestItem::End => TestItem::Outside,
-            TestItem::Head(_) if text.ends_with(';') => TestItem::End,
+            TestItem::Head(_) if text.ends_with(';') || text.ends_with('}') => TestItem::End,
             TestItem::Head(at) if text.ends_with('{') => TestItem::Body(*at),
             TestItem::Head(at) => TestItem::Head(*at),
             TestItem::Body(at) if depth == *at && text.starts_with('}') => TestItem::End,
@@ -159,4 +159,18 @@ pub fn code_of(line: &str) -> String {
         }
     }
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_that_only_tests_build_are_left_out() {
+        let text = "a();\n#[cfg(test)]\nfn one() {}\nb();\n#[cfg(test)]\nuse x::y;\nc();\n#[cfg(test)]\nmod tests {\n    \
+                    fn f() {\n    }\n}\nd();\n";
+        let file = SourceFile { path: "x.rs".to_owned(), text: text.to_owned() };
+        let left: Vec<&str> = file.lines_without_tests().map(|(_, line)| line).collect();
+        assert_eq!(left, ["a();", "b();", "c();", "d();"]);
+    }
 }
