@@ -274,6 +274,16 @@ impl Router {
         }
     }
 
+    /// The group behind a shared subscription.
+    pub fn group_of(&self, id: FilterId) -> Option<GroupRef> {
+        if id.0 & KIND != SHARED {
+            return None;
+        }
+        let wild = self.wild.read(0);
+        let index = id.0 & !KIND;
+        wild.group(index).map(|group| GroupRef { id: index, generation: group.generation })
+    }
+
     /// The member of a shared group that gets a message. `None`: all were tried, or the group is gone.
     pub fn pick(&self, group: GroupRef, ticket: &PickTicket<'_>) -> Option<Target> {
         let wild = self.wild.read(ticket.shard);

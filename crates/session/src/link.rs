@@ -35,6 +35,20 @@ impl Link {
         }
     }
 
+    /// Stands in for a connection that has not come as far as CONNECT.
+    #[must_use]
+    pub fn unconnected() -> Link {
+        Link {
+            maximum_packet_size: u32::MAX,
+            aliases_in: None,
+            aliases_out: None,
+            window: 1,
+            alias_in_max: 0,
+            version: Version::V311,
+            problem_information: false,
+        }
+    }
+
     /// The topic of an incoming PUBLISH: registers its alias, or looks it up.
     #[inline]
     pub fn resolve_alias<'t>(&'t mut self, publish: &Publish<'t>) -> Result<&'t str, Violation> {
@@ -42,6 +56,13 @@ impl Link {
             None => Ok(publish.topic),
             Some(alias) => self.aliased(alias, publish.topic),
         }
+    }
+
+    /// Whether deliveries may carry topic aliases, so that each client's bytes are its own.
+    #[inline]
+    #[must_use]
+    pub fn has_aliases(&self) -> bool {
+        self.aliases_out.is_some()
     }
 
     /// DISCONNECT as the last packet of the connection; 3.x has none from the server.

@@ -1,1 +1,40 @@
+//! The turn: what one shard does with bytes, mail and time.
+//!
+//! A [`Shard`] owns connections and sessions. Its driver tells it what is ready and lets it take a [`Shard::turn`]; in
+//! the turn it reads, decodes, asks the router, appends to out buffers, fills batches for other shards, and writes each
+//! dirty connection once. Nothing in it waits.
+//!
+//! Promise: no socket, no thread and no clock in here ([`Driver`] hands all of them in), so that the same code runs over
+//! a virtual network, and the same inputs give the same run.
+//!
+//! Not here: pollers and listeners (`net`), what a client and its session owe each other (`session`), who receives what
+//! (`router`).
 #![forbid(unsafe_code)]
+
+mod admit;
+mod conn;
+mod deliver;
+mod driver;
+mod egress;
+mod farewell;
+mod inbox;
+mod ingress;
+mod mail;
+mod options;
+mod porch;
+mod publish;
+mod retained;
+mod route;
+mod shard;
+mod slab;
+mod subscribe;
+mod sys;
+mod timers;
+mod wheel;
+
+pub use conn::Cause;
+pub use driver::{Driver, Event, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
+pub use mail::{Batch, Control, Mail};
+pub use options::{Options, TurnBudget};
+pub use shard::{Clock, Setup, Shard, TurnEnd, home_of};
+pub use sys::{Pages, ShardPage};

@@ -1,0 +1,102 @@
+//! Names of everything that is counted. Raw strings are not metrics.
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal, $unit:literal, $help:literal;)*) => {
+        /// One counter of a shard.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Metric { $(#[doc = $help] $variant,)* }
+
+        impl Metric {
+            /// All of them, in order of declaration.
+            pub const ALL: &'static [Metric] = &[$(Metric::$variant,)*];
+
+            /// Name as exported, without prefix.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Metric::$variant => $name,)* }
+            }
+
+            /// Unit of the value.
+            #[must_use]
+            pub fn unit(self) -> &'static str {
+                match self { $(Metric::$variant => $unit,)* }
+            }
+
+            /// One sentence on what is counted.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $(Metric::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    ConnectionsAccepted => "connections_accepted_total", "connections", "Connections accepted from the network.";
+    ConnectionsRefused => "connections_refused_total", "connections", "Connections turned away before CONNACK 0, for whatever reason.";
+    ConnectionsClosed => "connections_closed_total", "connections", "Connections that have ended.";
+    ClientsConnected => "clients_connected_total", "clients", "CONNECTs accepted.";
+    SessionsCreated => "sessions_created_total", "sessions", "New sessions.";
+    SessionsResumed => "sessions_resumed_total", "sessions", "Stored sessions taken up again.";
+    SessionsTakenOver => "sessions_taken_over_total", "sessions", "Connections ended because their client identifier connected again.";
+    SessionsExpired => "sessions_expired_total", "sessions", "Sessions ended by their expiry interval.";
+    BytesReceived => "bytes_received_total", "bytes", "Bytes read from clients.";
+    BytesSent => "bytes_sent_total", "bytes", "Bytes written to clients.";
+    PacketsReceived => "packets_received_total", "packets", "Packets read from clients.";
+    PublishReceived => "messages_received_total", "messages", "PUBLISH packets received.";
+    PublishReceivedQos1 => "messages_received_qos1_total", "messages", "PUBLISH packets received with QoS 1.";
+    PublishReceivedQos2 => "messages_received_qos2_total", "messages", "PUBLISH packets received with QoS 2.";
+    PublishSent => "messages_sent_total", "messages", "PUBLISH packets sent to subscribers.";
+    PublishDenied => "messages_denied_total", "messages", "Publications that authorization refused.";
+    PublishUnmatched => "messages_unmatched_total", "messages", "Publications that no subscription matched.";
+    DroppedExpired => "messages_dropped_expired_total", "messages", "Deliveries dropped because the message had expired.";
+    DroppedTooLarge => "messages_dropped_too_large_total", "messages", "Deliveries dropped because the client's Maximum Packet Size is smaller.";
+    DroppedQueueFull => "messages_dropped_queue_full_total", "messages", "Deliveries dropped because the session's queue was full.";
+    DroppedSlowConsumer => "messages_dropped_slow_consumer_total", "messages", "QoS 0 deliveries dropped because the client did not read fast enough.";
+    DroppedOffline => "messages_dropped_offline_total", "messages", "QoS 0 deliveries dropped because the client was not connected.";
+    DroppedGone => "messages_dropped_gone_total", "messages", "Deliveries to a session that had ended meanwhile.";
+    RetainedRefused => "retained_refused_total", "messages", "Retained messages not stored because a limit was reached.";
+    WillsPublished => "wills_published_total", "messages", "Will messages published.";
+    SharedBounced => "shared_bounced_total", "messages", "Deliveries of shared subscriptions handed on to another member.";
+    AckUnknownId => "acks_unknown_id_total", "packets", "Acknowledgements for packet identifiers that are not in use.";
+    Violations => "protocol_violations_total", "connections", "Connections ended because the peer broke the protocol.";
+    KeepAliveTimeouts => "keep_alive_timeouts_total", "connections", "Connections ended by keep-alive.";
+    ConnectTimeouts => "connect_timeouts_total", "connections", "Connections that sent no CONNECT in time.";
+    WriteStalls => "write_stalls_total", "connections", "Connections ended because they took no bytes for too long.";
+    ReadersPaused => "readers_paused_total", "connections", "Times that a connection's reading was paused for want of memory or mailbox room.";
+    Panics => "panics_total", "connections", "Connections ended by a bug of ours: please report.";
+    Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";
+    Unsubscribes => "unsubscribes_total", "subscriptions", "Subscriptions removed on request.";
+    Turns => "turns_total", "turns", "Turns of the shard.";
+}
+
+/// The counters of one shard: plain integers, owned by it.
+#[derive(Clone, Debug)]
+pub struct Counters([u64; Metric::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Metric::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Adds one.
+    #[inline]
+    pub fn bump(&mut self, metric: Metric) {
+        self.add(metric, 1);
+    }
+
+    /// Adds `amount`.
+    #[inline]
+    pub fn add(&mut self, metric: Metric, amount: u64) {
+        self.0[metric as usize] = self.0[metric as usize].wrapping_add(amount);
+    }
+
+    /// Reads one.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.0[metric as usize]
+    }
+}

@@ -1,0 +1,522 @@
+//! From a CONNECT to a client: authentication, takeover, the session, CONNACK.
+
+use breakwater_contract::auth::AuthStage;
+use breakwater_contract::{Action, AuthRequest, AuthStep, Metric, Principal, Token, Verdict};
+use breakwater_proto::{
+    Auth, Connect, Instant, Message, MessageView, Packet, ReasonCode, Split, UserProperties, Version, Violation, Will,
+    decode, split,
+};
+use breakwater_router::FilterId;
+use breakwater_session::{ConnAckFacts, Env, Link, Session, StoredWill, Terms, refuse};
+
+use crate::conn::{Admission, Cause, NONE, Phase};
+use crate::driver::{Driver, Event};
+use crate::ingress::Step;
+use crate::publish::is_reserved;
+use crate::shard::{Resident, Shard, hash_id, later};
+use crate::wheel::{Kind, Timer};
+
+/// An accepted CONNECT, on its way to a session.
+struct Entrant<'a> {
+    connect: &'a Connect<'a>,
+    terms: &'a Terms,
+    assigned: Option<&'a str>,
+    principal: Principal,
+    auth_data: Option<Box<[u8]>>,
+}
+
+impl Entrant<'_> {
+    fn client_id(&self) -> &str {
+        self.assigned.unwrap_or(self.connect.client_id) // [MQTT-3.1.3-7]
+    }
+}
+
+impl<T: Send> Shard<T> {
+    /// A CONNECT at its home: asks who it is, and lets it in if the answer is there at once.
+    #[expect(clippy::too_many_arguments, reason = "one call per CONNECT, all of it borrowed")]
+    pub(crate) fn admit_or_ask<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        connect: &Connect<'_>,
+        terms: &Terms,
+        assigned: Option<Box<str>>,
+        bytes: &[u8],
+        length: usize,
+    ) -> Result<Step, Cause> {
+        if let Some(method) = connect.auth_method
+            && !self.authenticator.offers(method)
+        {
+            let reason = ReasonCode::BadAuthenticationMethod; // [MQTT-4.12.0-1]
+            return Err(self.refuse_connect(driver, slot, connect, reason, None));
+        }
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let step = self.ask(slot, connect, client_id, connect.auth_data, AuthStage::Connect);
+        match step {
+            AuthStep::Accept { principal, data } => {
+                let entrant = Entrant { connect, terms, assigned: assigned.as_deref(), principal, auth_data: data };
+                self.admit(driver, slot, entrant)?;
+            }
+            AuthStep::Refuse { reason, text } => {
+                return Err(self.refuse_connect(driver, slot, connect, reason, text.as_deref()));
+            }
+            AuthStep::Challenge { .. } | AuthStep::Later => {
+                let challenged = matches!(step, AuthStep::Challenge { .. });
+                let Some(conn) = self.conns.get_mut(slot) else { return Ok(Step::Gone) };
+                let admission = Admission { connect: bytes[..length].to_vec(), assigned, challenged };
+                conn.phase = Phase::Admission(Box::new(admission));
+                conn.flags.parked = !challenged;
+                if let AuthStep::Challenge { data } = step {
+                    self.challenge(slot, connect.auth_method, data.as_deref());
+                }
+            }
+        }
+        Ok(Step::Used(length))
+    }
+
+    fn ask(
+        &self,
+        slot: u32,
+        connect: &Connect<'_>,
+        client_id: &str,
+        data: Option<&[u8]>,
+        stage: AuthStage,
+    ) -> AuthStep {
+        let Some(conn) = self.conns.get(slot) else {
+            return AuthStep::Refuse { reason: ReasonCode::UnspecifiedError, text: None };
+        };
+        self.authenticator.authenticate(&AuthRequest {
+            token: self.token(slot, 0),
+            client_id,
+            username: connect.username,
+            password: connect.password,
+            method: connect.auth_method,
+            data,
+            peer: conn.peer.address,
+            listener: conn.peer.listener,
+            version: connect.version,
+            stage,
+        })
+    }
+
+    /// AUTH 0x18 to the client [MQTT-4.12.0-2].
+    fn challenge(&mut self, slot: u32, method: Option<&str>, data: Option<&[u8]>) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let auth = Auth {
+            reason: ReasonCode::ContinueAuthentication,
+            method, // [MQTT-4.12.0-5]
+            data,
+            reason_string: None,
+            user_properties: UserProperties::EMPTY,
+        };
+        self.pool.ready(&mut conn.out);
+        auth.encode(Version::V5, &mut conn.out);
+        self.mark_dirty(slot);
+    }
+
+    /// Bytes of a client whose admission is under way: only AUTH and DISCONNECT may come [MQTT-3.1.2-30].
+    pub(crate) fn on_admission<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        bytes: &[u8],
+    ) -> Result<Step, Cause> {
+        let frame = match split(bytes, self.options.connect_bytes_max)? {
+            Split::Packet(frame) => frame,
+            Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
+        };
+        let auth = match decode(Version::V5, &frame)? {
+            Packet::Auth(auth) => auth,
+            Packet::Disconnect(_) => return Err(Cause::Disconnect),
+            _ => return Err(Violation::PacketBeforeConnAck.into()),
+        };
+        let generation = self.conns.generation(slot);
+        let Some(conn_phase) = self.conns.get_mut(slot).map(|conn| &mut conn.phase) else { return Ok(Step::Gone) };
+        let Phase::Admission(admission) = conn_phase else { return Ok(Step::Gone) };
+        if !admission.challenged || auth.reason != ReasonCode::ContinueAuthentication {
+            return Err(Violation::AuthUnexpected.into()); // [MQTT-4.12.0-3]
+        }
+        let packet = std::mem::take(&mut admission.connect);
+        let assigned = admission.assigned.clone();
+        let connect = connect_in(&packet)?;
+        if auth.method != connect.auth_method {
+            return Err(Violation::AuthMethodChanged.into()); // [MQTT-4.12.0-5]
+        }
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let step = self.ask(slot, &connect, client_id, auth.data, AuthStage::Continue);
+        if self.conns.generation(slot) != generation {
+            return Ok(Step::Gone);
+        }
+        self.go_on(driver, slot, &packet, assigned, step)?;
+        Ok(Step::Used(frame.len))
+    }
+
+    /// An authenticator answers later.
+    pub(crate) fn on_auth_step<D: Driver<Transport = T>>(&mut self, driver: &mut D, token: Token, step: AuthStep) {
+        let slot = token.slot;
+        if self.conns.generation(slot) != Some(token.generation) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let result = match &mut conn.phase {
+            Phase::Admission(admission) => {
+                let packet = std::mem::take(&mut admission.connect);
+                let assigned = admission.assigned.clone();
+                conn.flags.parked = false;
+                self.go_on(driver, slot, &packet, assigned, step)
+            }
+            Phase::Ready => {
+                conn.flags.parked = false;
+                self.on_reauth_step(slot, step)
+            }
+            Phase::Porch { .. } => Ok(()),
+        };
+        if let Err(cause) = result {
+            self.close(driver, slot, cause);
+            return;
+        }
+        if let Some(conn) = self.conns.get_mut(slot)
+            && !conn.tail.is_empty()
+        {
+            conn.flags.tail_ready = true;
+        }
+        self.schedule(slot);
+    }
+
+    /// The next step of an admission: `packet` is the CONNECT.
+    fn go_on<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        packet: &[u8],
+        assigned: Option<Box<str>>,
+        step: AuthStep,
+    ) -> Result<(), Cause> {
+        let connect = connect_in(packet)?;
+        match step {
+            AuthStep::Accept { principal, data } => {
+                let Ok(terms) = Terms::agree(&connect, &self.options.limits) else {
+                    return Err(Cause::Refused(ReasonCode::UnspecifiedError));
+                };
+                let entrant = Entrant {
+                    connect: &connect,
+                    terms: &terms,
+                    assigned: assigned.as_deref(),
+                    principal,
+                    auth_data: data,
+                };
+                self.admit(driver, slot, entrant)
+            }
+            AuthStep::Refuse { reason, text } => {
+                Err(self.refuse_connect(driver, slot, &connect, reason, text.as_deref())) // [MQTT-4.12.0-4]
+            }
+            AuthStep::Challenge { .. } | AuthStep::Later => {
+                let challenged = matches!(step, AuthStep::Challenge { .. });
+                let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+                if let Phase::Admission(admission) = &mut conn.phase {
+                    admission.connect = packet.to_vec();
+                    admission.challenged = challenged;
+                }
+                conn.flags.parked = !challenged;
+                if let AuthStep::Challenge { data } = step {
+                    self.challenge(slot, connect.auth_method, data.as_deref());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn refuse_connect<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        connect: &Connect<'_>,
+        reason: ReasonCode,
+        text: Option<&str>,
+    ) -> Cause {
+        let mut out = Vec::new();
+        refuse(connect.version, reason, text, connect.maximum_packet_size.unwrap_or(u32::MAX), &mut out);
+        self.turn_away(driver, slot, connect.client_id, reason, text.unwrap_or(reason.name()), &out)
+    }
+
+    /// Lets a client in.
+    fn admit<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        entrant: Entrant<'_>,
+    ) -> Result<(), Cause> {
+        let connect = entrant.connect;
+        if let Some(will) = &connect.will
+            && let Some(reason) = self.will_denied(slot, &entrant, will)
+        {
+            return Err(self.refuse_connect(driver, slot, connect, reason, Some("the will may not be published")));
+        }
+        // Only now, with the client authenticated, an older connection of the same name has to go.
+        if let Some(old) = self.find(entrant.client_id()).and_then(|session| self.sessions.get(session))
+            && old.conn != NONE
+        {
+            let old = old.conn;
+            self.counters.bump(Metric::SessionsTakenOver);
+            self.close(driver, old, Cause::TakenOver); // [MQTT-3.1.4-3] [MQTT3-3.1.4-2]
+        }
+        let (session, present) = self.session_for(driver, &entrant);
+        self.bind(slot, session, &entrant);
+        self.announce(driver, slot, session, present, &entrant);
+        Ok(())
+    }
+
+    /// The session of the entrant: the stored one, or a new one.
+    fn session_for<D: Driver<Transport = T>>(&mut self, driver: &mut D, entrant: &Entrant<'_>) -> (u32, bool) {
+        let mut found = self.find(entrant.client_id());
+        if let Some(session) = found
+            && entrant.terms.clean_start
+        {
+            self.end_session(driver, session); // [MQTT-3.1.2-4] [MQTT3-3.1.2-6]
+            found = None;
+        }
+        if let Some(session) = found {
+            self.counters.bump(Metric::SessionsResumed);
+            if let Some(resident) = self.sessions.get_mut(session) {
+                resident.session.set_expiry_s(entrant.terms.session_expiry_s);
+                resident.will_pending = false;
+                resident.session.take_will(); // [MQTT-3.1.3-9]
+            }
+            return (session, true); // [MQTT-3.1.2-5]
+        }
+        let resident = Resident {
+            session: Session::new(entrant.client_id(), entrant.terms.session_expiry_s),
+            conn: NONE,
+            accounted: 0,
+            will_at: Instant(0),
+            expires_at: Instant(0),
+            will_pending: false,
+            shares: false,
+        };
+        let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
+        let hash = hash_id(self.seed, entrant.client_id());
+        let (sessions, seed) = (&self.sessions, self.seed);
+        self.registry.insert_unique(hash, session, |slot| {
+            sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))
+        });
+        self.counters.bump(Metric::SessionsCreated);
+        (session, false)
+    }
+
+    /// Ties connection and session together.
+    fn bind(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
+        let generation = self.conns.generation(slot).unwrap_or(0);
+        let origin = self.subscriber_of(session).as_u64();
+        let will = entrant.connect.will.as_ref().map(|will| self.stored_will(will, origin)); // [MQTT-3.1.2-7]
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        resident.conn = slot;
+        resident.session.set_will(will);
+        conn.session = session;
+        conn.phase = Phase::Ready;
+        conn.link = Link::new(entrant.terms, &self.options.limits);
+        conn.flags.bridge = entrant.terms.bridge;
+        conn.keep_alive_ms = entrant.terms.keep_alive_ms;
+        if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {
+            let rare = conn.rare();
+            rare.principal = entrant.principal.clone();
+            rare.auth_method = entrant.connect.auth_method.map(Into::into);
+        }
+        if conn.keep_alive_ms > 0 {
+            let at = later(self.now, u64::from(conn.keep_alive_ms));
+            self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
+        }
+        if resident.shares {
+            for index in 0..resident.session.subscriptions.len() {
+                self.set_online(session, index, true);
+            }
+        }
+        self.clients += 1;
+    }
+
+    pub(crate) fn set_online(&self, session: u32, index: usize, online: bool) {
+        let who = self.subscriber_of(session);
+        if let Some(resident) = self.sessions.get(session)
+            && let Some(id) = resident.session.subscriptions.get(index)
+        {
+            self.router.set_online(FilterId::from_u32(*id), who, online);
+        }
+    }
+
+    /// CONNACK, and whatever waits for the client behind it.
+    fn announce<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        session: u32,
+        present: bool,
+        entrant: &Entrant<'_>,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        self.pool.ready(&mut conn.out);
+        let facts = ConnAckFacts {
+            session_present: present,
+            assigned_client_id: entrant.assigned,
+            auth_method: entrant.connect.auth_method,
+            auth_data: entrant.auth_data.as_deref(),
+            reason_string: None,
+            server_reference: None,
+            user_properties: UserProperties::EMPTY,
+        };
+        entrant.terms.connack(&self.options.limits, &facts, &mut conn.out); // [MQTT-3.1.4-5] [MQTT-3.2.0-1]
+        self.counters.bump(Metric::ClientsConnected);
+        driver.event(Event::Connected {
+            client: resident.session.client_id(),
+            username: entrant.connect.username,
+            peer: conn.peer,
+            version: entrant.terms.version.name(),
+            clean_start: entrant.terms.clean_start,
+            session_present: present,
+            keep_alive_s: entrant.terms.keep_alive_s,
+        });
+        if present {
+            let room = conn.room(self.options.out_buffer_bytes);
+            let mut env = Env {
+                now: self.now,
+                limits: &self.options.limits,
+                room,
+                out: &mut conn.out,
+                drops: &mut self.drops,
+                scratch: &mut self.building,
+            };
+            resident.session.resume(&mut conn.link, &mut env); // [MQTT-4.4.0-1]
+            conn.flags.pump = true;
+            self.account(session);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// `Some`: this will may not be published, so that the client is refused.
+    fn will_denied(&self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<ReasonCode> {
+        if !breakwater_proto::topic::within(will.topic, &self.options.limits.topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        if is_reserved(will.topic) {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        if self.open {
+            return None;
+        }
+        let conn = self.conns.get(slot)?;
+        let subject = breakwater_contract::auth::Subject {
+            token: self.token(slot, 0),
+            client_id: entrant.client_id(),
+            principal: &entrant.principal,
+            peer: conn.peer.address,
+        };
+        let action = Action::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+        match self.authorizer.check(&subject, action) {
+            Verdict::Allow => None,
+            Verdict::Deny(reason) => Some(reason),
+            Verdict::Ask => Some(ReasonCode::NotAuthorized),
+        }
+    }
+
+    fn stored_will(&mut self, will: &Will<'_>, origin: u64) -> StoredWill {
+        let view = MessageView {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties, // [MQTT-3.1.3-10]
+            expires_at: None,
+            origin,
+        };
+        let message = Message::new(&view, &mut self.building);
+        StoredWill { message, delay_s: will.delay_s, expiry_s: will.expiry }
+    }
+
+    /// AUTH from a client: re-authentication, if its CONNECT had a method.
+    pub(crate) fn on_reauthenticate<D: Driver<Transport = T>>(
+        &mut self,
+        _driver: &mut D,
+        slot: u32,
+        auth: &Auth<'_>,
+    ) -> Result<(), Cause> {
+        let token = self.token(slot, 0);
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+        let (peer, version) = (conn.peer, conn.link.version);
+        let Some(rare) = conn.rare.as_deref_mut() else {
+            return Err(Violation::AuthWithoutMethodInConnect.into()); // [MQTT-4.12.0-7]
+        };
+        let Some(method) = rare.auth_method.as_deref() else {
+            return Err(Violation::AuthWithoutMethodInConnect.into());
+        };
+        if auth.method != Some(method) {
+            return Err(Violation::AuthMethodChanged.into()); // [MQTT-4.12.1-1]
+        }
+        let stage = match (auth.reason, rare.reauthenticating) {
+            (ReasonCode::ReAuthenticate, false) => AuthStage::Reauthenticate,
+            (ReasonCode::ContinueAuthentication, true) => AuthStage::ReauthenticateContinue,
+            _ => return Err(Violation::AuthUnexpected.into()),
+        };
+        rare.reauthenticating = true;
+        let Some(resident) = self.sessions.get(conn.session) else { return Ok(()) };
+        let step = self.authenticator.authenticate(&AuthRequest {
+            token,
+            client_id: resident.session.client_id(),
+            username: None,
+            password: None,
+            method: Some(method),
+            data: auth.data,
+            peer: peer.address,
+            listener: peer.listener,
+            version,
+            stage,
+        });
+        self.on_reauth_step(slot, step)
+    }
+
+    fn on_reauth_step(&mut self, slot: u32, step: AuthStep) -> Result<(), Cause> {
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+        let method = conn.rare.as_ref().and_then(|rare| rare.auth_method.clone());
+        match step {
+            AuthStep::Accept { principal, data } => {
+                let rare = conn.rare();
+                rare.principal = principal;
+                rare.reauthenticating = false;
+                let auth = Auth {
+                    reason: ReasonCode::Success,
+                    method: method.as_deref(),
+                    data: data.as_deref(),
+                    reason_string: None,
+                    user_properties: UserProperties::EMPTY,
+                };
+                self.pool.ready(&mut conn.out);
+                auth.encode(Version::V5, &mut conn.out);
+                self.mark_dirty(slot);
+            }
+            AuthStep::Challenge { data } => self.challenge(slot, method.as_deref(), data.as_deref()),
+            AuthStep::Refuse { reason, .. } => return Err(Cause::AuthFailed(reason)), // [MQTT-4.12.1-2]
+            AuthStep::Later => conn.flags.parked = true,
+        }
+        Ok(())
+    }
+
+    /// Slot of the session of a client identifier.
+    pub(crate) fn find(&self, client_id: &str) -> Option<u32> {
+        let hash = hash_id(self.seed, client_id);
+        self.registry
+            .find(hash, |slot| {
+                self.sessions.get(*slot).is_some_and(|resident| resident.session.client_id() == client_id)
+            })
+            .copied()
+    }
+}
+
+/// The CONNECT of a packet that was decoded before.
+fn connect_in(packet: &[u8]) -> Result<Connect<'_>, Cause> {
+    match split(packet, u32::MAX)? {
+        Split::Packet(frame) => match decode(Version::V5, &frame)? {
+            Packet::Connect(connect) => Ok(connect),
+            _ => Err(Violation::FirstPacketNotConnect.into()),
+        },
+        Split::Incomplete { .. } => Err(Violation::Truncated.into()),
+    }
+}

@@ -1,0 +1,257 @@
+//! One connection: bytes in, bytes out, and how far it has come.
+
+use breakwater_contract::Principal;
+use breakwater_proto::{Instant, ReasonCode, Violation};
+use breakwater_session::Link;
+
+use crate::driver::Peer;
+
+/// No session.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Lives in a slot of its shard. Small, because most connections idle: buffers are held only while they hold bytes.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// Bytes for the client; `sent` of them are gone.
+    pub(crate) out: Vec<u8>,
+    pub(crate) sent: u32,
+    /// Slot of its session once it is a client, [`NONE`] before.
+    pub(crate) session: u32,
+    /// Received and not yet processed: the part of a packet, or what a budget has left for later.
+    pub(crate) tail: Vec<u8>,
+    /// Length that `tail` must reach before it is worth looking at again.
+    pub(crate) tail_need: u32,
+    /// Low half of the time of the last bytes from the client, in milliseconds.
+    pub(crate) last_seen: u32,
+    /// Keep-alive with its multiplier, in milliseconds; 0 for none.
+    pub(crate) keep_alive_ms: u32,
+    /// Low half of the time since when no byte went out though some waited.
+    pub(crate) stalled_since: u32,
+    /// Unsent bytes that are in the shard's account.
+    pub(crate) accounted: u32,
+    pub(crate) link: Link,
+    pub(crate) peer: Peer,
+    pub(crate) flags: Flags,
+    /// Large fan-outs under way on behalf of this publisher.
+    pub(crate) jobs: u16,
+    pub(crate) phase: Phase,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Nothing but a CONNECT is acceptable.
+    Porch {
+        /// Until when.
+        deadline: Instant,
+    },
+    /// CONNECT is here; a verdict or the client's AUTH is awaited.
+    Admission(Box<Admission>),
+    /// A client.
+    Ready,
+}
+
+/// A CONNECT that waits for its verdict.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// The packet, whole: decoded again when the verdict is there.
+    pub(crate) connect: Vec<u8>,
+    /// Identifier that we gave, where the client gave none.
+    pub(crate) assigned: Option<Box<str>>,
+    /// The client owes us an AUTH packet; otherwise the authenticator owes us an answer.
+    pub(crate) challenged: bool,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    pub(crate) principal: Principal,
+    /// Authentication method of CONNECT [MQTT-4.12.0-5].
+    pub(crate) auth_method: Option<Box<str>>,
+    /// A re-authentication is under way.
+    pub(crate) reauthenticating: bool,
+}
+
+/// Plain bits of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+pub(crate) struct Flags {
+    /// In the dirty list.
+    pub(crate) dirty: bool,
+    /// The socket took less than offered: an edge will come.
+    pub(crate) blocked: bool,
+    /// An edge came and the socket has not been read to its end.
+    pub(crate) readable: bool,
+    /// The peer has closed its sending side: read on to the end.
+    pub(crate) read_closed: bool,
+    /// In the ready-again list.
+    pub(crate) again: bool,
+    /// Reading waits for memory or mailbox room.
+    pub(crate) paused: bool,
+    /// Waits for an answer: nothing is read.
+    pub(crate) parked: bool,
+    /// A stall timer is set.
+    pub(crate) stall_timer: bool,
+    /// `tail` starts with a whole packet.
+    pub(crate) tail_ready: bool,
+    /// The session may have more to send.
+    pub(crate) pump: bool,
+    /// The client is a bridge.
+    pub(crate) bridge: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(peer: Peer, link: Link, now: Instant, deadline: Instant) -> Self {
+        Self {
+            out: Vec::new(),
+            sent: 0,
+            session: NONE,
+            tail: Vec::new(),
+            tail_need: 0,
+            last_seen: now.0 as u32,
+            keep_alive_ms: 0,
+            stalled_since: now.0 as u32,
+            accounted: 0,
+            link,
+            peer,
+            flags: Flags::default(),
+            jobs: 0,
+            phase: Phase::Porch { deadline },
+            rare: None,
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        self.out.len() - self.sent as usize
+    }
+
+    /// Bytes that may still be appended to the out buffer.
+    #[inline]
+    pub(crate) fn room(&self, bound: u32) -> usize {
+        (bound as usize).saturating_sub(self.unsent())
+    }
+
+    /// Reading has to wait for something.
+    #[inline]
+    pub(crate) fn held(&self) -> bool {
+        self.flags.paused || self.flags.parked || self.jobs > 0
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The client said goodbye; its will goes unpublished.
+    Disconnect,
+    /// The client said goodbye and wants its will published, or closed with an error of its own.
+    DisconnectWith(ReasonCode),
+    /// The peer closed the connection without a word.
+    PeerClosed,
+    /// The network broke.
+    NetworkFailed,
+    /// The peer broke the protocol.
+    Violation(Violation),
+    /// Well-formed, not permitted, and there is no acknowledgement to say so in.
+    NotPermitted(ReasonCode, &'static str),
+    /// Nothing came for longer than the keep-alive allows.
+    KeepAlive,
+    /// No CONNECT in time, or no verdict.
+    ConnectTimeout,
+    /// Bytes for the client could not be sent for too long.
+    Stalled,
+    /// The same client identifier has connected again.
+    TakenOver,
+    /// CONNECT was answered with an error.
+    Refused(ReasonCode),
+    /// Re-authentication failed.
+    AuthFailed(ReasonCode),
+    /// An operator ended it.
+    Kicked(ReasonCode),
+    /// The broker stops.
+    Shutdown,
+    /// No descriptor, slot or memory for it.
+    NoRoom,
+    /// A bug of ours.
+    Panic,
+}
+
+impl Cause {
+    /// Code that the client is told, and that the log shows.
+    #[must_use]
+    pub fn reason(&self) -> ReasonCode {
+        match self {
+            Cause::Disconnect => ReasonCode::Success,
+            Cause::DisconnectWith(reason)
+            | Cause::NotPermitted(reason, _)
+            | Cause::Refused(reason)
+            | Cause::AuthFailed(reason)
+            | Cause::Kicked(reason) => *reason,
+            Cause::PeerClosed | Cause::NetworkFailed | Cause::Panic => ReasonCode::UnspecifiedError,
+            Cause::Violation(violation) => violation.reason(),
+            Cause::KeepAlive => ReasonCode::KeepAliveTimeout,
+            Cause::ConnectTimeout => ReasonCode::MaximumConnectTime,
+            Cause::Stalled => ReasonCode::QuotaExceeded,
+            Cause::TakenOver => ReasonCode::SessionTakenOver,
+            Cause::Shutdown => ReasonCode::ServerShuttingDown,
+            Cause::NoRoom => ReasonCode::ServerBusy,
+        }
+    }
+
+    /// The broker ends it, so that a version 5 client is told why.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        !matches!(
+            self,
+            Cause::Disconnect
+                | Cause::DisconnectWith(_)
+                | Cause::PeerClosed
+                | Cause::NetworkFailed
+                | Cause::Refused(_)
+                | Cause::ConnectTimeout
+        )
+    }
+
+    /// Statement of the specification that was broken, or empty.
+    #[must_use]
+    pub fn statement(&self) -> &'static str {
+        match self {
+            Cause::Violation(violation) => violation.statement(),
+            _ => "",
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        match self {
+            Cause::Disconnect => "the client disconnected",
+            Cause::DisconnectWith(ReasonCode::DisconnectWithWill) => "the client disconnected and left its will",
+            Cause::DisconnectWith(_) => "the client disconnected with an error",
+            Cause::PeerClosed => "the client closed the connection without DISCONNECT",
+            Cause::NetworkFailed => "the network connection broke",
+            Cause::Violation(violation) => violation.text(),
+            Cause::NotPermitted(_, text) => text,
+            Cause::KeepAlive => "nothing came within the keep-alive time",
+            Cause::ConnectTimeout => "no CONNECT came in time",
+            Cause::Stalled => "the client did not read what was sent to it",
+            Cause::TakenOver => "the same client identifier connected again",
+            Cause::Refused(reason) | Cause::AuthFailed(reason) | Cause::Kicked(reason) => reason.name(),
+            Cause::Shutdown => "the broker is shutting down",
+            Cause::NoRoom => "the broker has no room for more connections",
+            Cause::Panic => "an error inside the broker (please report it)",
+        }
+    }
+}
+
+impl From<Violation> for Cause {
+    fn from(violation: Violation) -> Self {
+        Cause::Violation(violation)
+    }
+}

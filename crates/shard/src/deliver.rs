@@ -1,0 +1,188 @@
+//! Messages into the out buffers and queues of sessions that live here.
+
+use breakwater_contract::Metric;
+use breakwater_proto::{OutPublish, QoS, Version};
+use breakwater_router::{PackedGrant, Subscriber};
+use breakwater_session::{Delivered, Delivery, Env, Shared};
+
+use crate::conn::NONE;
+use crate::driver::{Driver, WriteOutcome};
+use crate::route::Run;
+use crate::shard::Shard;
+
+/// A run at least this long goes to an idle socket straight from where it stands: the copy would cost more than the
+/// system call that it saves.
+const WRITE_THROUGH: usize = 8 * 1024;
+
+impl<T: Send> Shard<T> {
+    /// One message to one session. `None`: the session is gone.
+    pub(crate) fn deliver_one(
+        &mut self,
+        message: &mut Shared<'_>,
+        to: Subscriber,
+        grant: PackedGrant,
+        subscription_ids: &[u32],
+        shared: bool,
+    ) -> Option<Delivered> {
+        let view = message.view();
+        let delivery = Delivery {
+            qos: view.qos.min(grant.qos()),                     // [MQTT-3.8.4-8]
+            retain: view.retain && grant.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            subscription_ids,
+            shared,
+        };
+        self.deliver_as(message, to, &delivery)
+    }
+
+    pub(crate) fn deliver_as(
+        &mut self,
+        message: &mut Shared<'_>,
+        to: Subscriber,
+        delivery: &Delivery<'_>,
+    ) -> Option<Delivered> {
+        let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
+            self.counters.bump(Metric::DroppedGone);
+            return None;
+        };
+        let slot = resident.conn;
+        let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
+        let (link, out, room) = match conn {
+            Some(conn) => {
+                self.pool.ready(&mut conn.out);
+                let room = conn.room(self.options.out_buffer_bytes);
+                (Some(&mut conn.link), &mut conn.out, room)
+            }
+            None => (None, &mut self.nowhere, 0),
+        };
+        let mut env = Env {
+            now: self.now,
+            limits: &self.options.limits,
+            room,
+            out,
+            drops: &mut self.drops,
+            scratch: &mut self.building,
+        };
+        let delivered = resident.session.deliver(link, message, delivery, &mut env);
+        match delivered {
+            Delivered::Sent => {
+                self.counters.bump(Metric::PublishSent);
+                self.mark_dirty(slot);
+            }
+            Delivered::Queued | Delivered::Dropped(_) => {
+                if delivered == Delivered::Queued {
+                    self.account(to.slot);
+                }
+                if let Some(conn) = self.conns.get_mut(slot)
+                    && conn.out.is_empty()
+                    && conn.out.capacity() > 0
+                {
+                    let out = std::mem::take(&mut conn.out);
+                    self.pool.give(out);
+                }
+            }
+        }
+        Some(delivered)
+    }
+
+    /// A run of QoS 0 messages to one session: in one piece where the layouts agree.
+    /// `converted`: the run in the other layout, made by the first target that needs it.
+    pub(crate) fn deliver_run<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        to: Subscriber,
+        grant: PackedGrant,
+        more_ids: &[u32],
+        run: &Run<'_>,
+        converted: &mut Vec<u8>,
+    ) {
+        let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
+            self.counters.add(Metric::DroppedGone, u64::from(run.count));
+            return;
+        };
+        let slot = resident.conn;
+        let whole = match self.conns.get_mut(slot) {
+            Some(conn) if slot != NONE => {
+                let link = &conn.link;
+                // Two bytes more is what the other layout can need at most.
+                let fits = run.longest + 2 <= link.maximum_packet_size as usize;
+                grant.subscription_id() == 0 && !link.has_aliases() && fits
+            }
+            _ => false,
+        };
+        if !whole {
+            self.deliver_run_singly(to, grant, more_ids, run);
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let bytes = if conn.link.version.is_v5() == run.version.is_v5() {
+            run.wire
+        } else {
+            if converted.is_empty() {
+                convert(run, conn.link.version, converted);
+            }
+            converted.as_slice()
+        };
+        let room = conn.room(self.options.out_buffer_bytes);
+        if bytes.len() > room && !(conn.out.is_empty() && run.count == 1) {
+            // Whole messages up to the bound, the rest is shed and counted.
+            self.deliver_run_singly(to, grant, more_ids, run);
+            return;
+        }
+        self.counters.add(Metric::PublishSent, u64::from(run.count));
+        let mut sent = 0;
+        if bytes.len() >= WRITE_THROUGH && conn.out.is_empty() && !conn.flags.blocked {
+            match driver.write(slot, bytes) {
+                WriteOutcome::Wrote(count) => {
+                    self.counters.add(Metric::BytesSent, count as u64);
+                    sent = count;
+                    if count == bytes.len() {
+                        return;
+                    }
+                    conn.flags.blocked = true;
+                    conn.stalled_since = self.now.0 as u32;
+                }
+                // Dirty, so that the flush finds out and ends it.
+                WriteOutcome::WouldBlock | WriteOutcome::Failed => {}
+            }
+        }
+        self.pool.ready(&mut conn.out);
+        conn.out.extend_from_slice(&bytes[sent..]);
+        self.mark_dirty(slot);
+    }
+
+    /// The slow way: each message by itself, through the session.
+    fn deliver_run_singly(&mut self, to: Subscriber, grant: PackedGrant, more_ids: &[u32], run: &Run<'_>) {
+        let mut ids = std::mem::take(&mut self.run_ids);
+        ids.clear();
+        if grant.subscription_id() != 0 {
+            ids.push(grant.subscription_id());
+            ids.extend_from_slice(more_ids);
+        }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        for view in run.messages() {
+            let mut message = Shared::borrowed(view, &mut encoded);
+            self.deliver_one(&mut message, to, grant, &ids, false);
+        }
+        self.encoded = encoded;
+        self.run_ids = ids;
+    }
+}
+
+/// Writes the run as `version` wants it.
+fn convert(run: &Run<'_>, version: Version, out: &mut Vec<u8>) {
+    for view in run.messages() {
+        let packet = OutPublish {
+            dup: false, // [MQTT-3.3.1-2]
+            qos: QoS::AtMostOnce,
+            retain: false,
+            packet_id: 0,
+            topic: view.topic,
+            topic_alias: 0,
+            expiry: None,
+            subscription_ids: &[],
+            properties: view.properties,
+            payload: view.payload,
+        };
+        packet.encode(version, out);
+    }
+}

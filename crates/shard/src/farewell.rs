@@ -1,0 +1,230 @@
+//! How connections and sessions end, and what becomes of wills.
+
+use breakwater_contract::Metric;
+use breakwater_proto::{Disconnect, FilterKind, Message, MessageView, ReasonCode, Violation, parse_filter};
+use breakwater_router::{FilterId, PickTicket};
+use breakwater_session::{Shared, StoredWill};
+
+use crate::conn::{Cause, Conn, NONE, Phase};
+use crate::driver::{Driver, Event};
+use crate::ingress::Spend;
+use crate::shard::{Shard, hash_id, later};
+use crate::wheel::{Kind, Timer};
+
+/// A session that never expires.
+const FOR_EVER: u32 = u32::MAX;
+
+impl<T: Send> Shard<T> {
+    /// DISCONNECT from the client: what the connection ends with.
+    pub(crate) fn on_disconnect(&mut self, slot: u32, disconnect: &Disconnect<'_>) -> Result<Cause, Cause> {
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(Cause::Disconnect) };
+        if let Some(asked) = disconnect.session_expiry
+            && let Some(resident) = self.sessions.get_mut(conn.session)
+        {
+            if resident.session.expiry_s() == 0 && asked > 0 {
+                return Err(Violation::SessionExpiryRaisedFromZero.into());
+            }
+            resident.session.set_expiry_s(asked.min(self.options.limits.session_expiry_max_s));
+        }
+        Ok(match disconnect.reason {
+            ReasonCode::Success => Cause::Disconnect,
+            reason => Cause::DisconnectWith(reason),
+        })
+    }
+
+    /// Ends a connection: last words, the log, the session.
+    pub(crate) fn close<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, cause: Cause) {
+        let generation = self.conns.generation(slot);
+        let Some(mut conn) = self.conns.remove(slot) else { return };
+        self.held_bytes -= u64::from(conn.accounted);
+        self.last_words(driver, slot, &mut conn, &cause);
+        driver.close(slot);
+        self.counters.bump(Metric::ConnectionsClosed);
+        match &cause {
+            Cause::Violation(_) => self.counters.bump(Metric::Violations),
+            Cause::KeepAlive => self.counters.bump(Metric::KeepAliveTimeouts),
+            Cause::ConnectTimeout => self.counters.bump(Metric::ConnectTimeouts),
+            Cause::Stalled => self.counters.bump(Metric::WriteStalls),
+            _ => {}
+        }
+        if let Phase::Admission(_) = conn.phase
+            && let Some(generation) = generation
+        {
+            let token = breakwater_contract::Token { shard: self.id, slot, generation, sequence: 0 };
+            self.authenticator.abandon(token);
+        }
+        let client = self.sessions.get(conn.session).map_or("", |resident| resident.session.client_id());
+        if !matches!(cause, Cause::Refused(_)) {
+            let reason = cause.text();
+            let code = cause.reason().as_u8();
+            let statement = cause.statement();
+            driver.event(Event::Disconnected { client, peer: conn.peer, reason, statement, code });
+        }
+        self.pool.give(std::mem::take(&mut conn.out));
+        self.pool.give_tail(std::mem::take(&mut conn.tail));
+        if conn.session != NONE {
+            self.clients -= 1;
+            self.detach(driver, conn.session, &cause);
+        }
+    }
+
+    /// Tells a version 5 client why, and writes what can be written.
+    fn last_words<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, conn: &mut Conn, cause: &Cause) {
+        let told = matches!(conn.phase, Phase::Ready) && cause.is_ours();
+        if told {
+            // Never before CONNACK [MQTT-3.14.0-1], never with a session expiry [MQTT-3.14.2-2].
+            conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);
+        }
+        let gone = matches!(cause, Cause::PeerClosed | Cause::NetworkFailed);
+        if !gone && !conn.flags.blocked && conn.unsent() > 0 {
+            driver.write(slot, &conn.out[conn.sent as usize..]);
+        }
+    }
+
+    /// The session goes on without a connection, or ends.
+    fn detach<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, cause: &Cause) {
+        let now = self.now;
+        let Some(generation) = self.sessions.generation(session) else { return };
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        resident.conn = NONE;
+        resident.session.on_detach();
+        let expiry_s = resident.session.expiry_s();
+        let withheld = matches!(cause, Cause::Shutdown) && !self.options.wills_on_shutdown;
+        if matches!(cause, Cause::Disconnect) || withheld {
+            resident.session.take_will(); // [MQTT-3.14.4-3] [MQTT3-3.14.4-3] [MQTT-3.1.2-10]
+        }
+        if resident.shares {
+            for index in 0..resident.session.subscriptions.len() {
+                self.set_online(session, index, false);
+            }
+        }
+        let delay_s = self.sessions.get(session).and_then(|resident| resident.session.will_delay_s());
+        // A delay can't outlast the session, and a broker that stops can't keep it.
+        let at_once = expiry_s == 0 || matches!(cause, Cause::Shutdown);
+        if let Some(delay_s) = delay_s {
+            if at_once || delay_s == 0 {
+                self.publish_will(driver, session); // [MQTT-3.1.2-8]
+            } else if let Some(resident) = self.sessions.get_mut(session) {
+                resident.will_at = later(now, u64::from(delay_s.min(expiry_s)) * 1000);
+                resident.will_pending = true;
+                let at = resident.will_at;
+                self.wheel.set(at, Timer { kind: Kind::Will, slot: session, generation });
+            }
+        }
+        if expiry_s == 0 {
+            self.end_session(driver, session); // [MQTT-4.1.0-2] [MQTT3-3.1.2-6]
+        } else if expiry_s != FOR_EVER
+            && let Some(resident) = self.sessions.get_mut(session)
+        {
+            resident.expires_at = later(now, u64::from(expiry_s) * 1000);
+            let at = resident.expires_at;
+            self.wheel.set(at, Timer { kind: Kind::Expiry, slot: session, generation });
+        }
+        self.account(session);
+    }
+
+    /// Publishes the will of a session, if it still has one.
+    pub(crate) fn publish_will<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        resident.will_pending = false;
+        let Some(StoredWill { message, expiry_s, .. }) = resident.session.take_will() else { return };
+        let mut view = message.view();
+        view.expires_at = self.deadline_of(expiry_s);
+        self.counters.bump(Metric::WillsPublished);
+        self.publish_own(driver, &view);
+    }
+
+    /// Publishes a message of the broker's own making, or a will.
+    pub(crate) fn publish_own<D: Driver<Transport = T>>(&mut self, driver: &mut D, view: &MessageView<'_>) {
+        if view.retain {
+            self.retain(view); // [MQTT-3.1.2-15]
+        }
+        let mut spend = Spend { deliveries: u32::MAX, bytes: u32::MAX };
+        self.route_one(driver, view, None, &mut spend);
+    }
+
+    /// Ends a session: its will, its subscriptions, its messages.
+    pub(crate) fn end_session<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
+        self.publish_will(driver, session);
+        let who = self.subscriber_of(session);
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let subscriptions = std::mem::take(&mut resident.session.subscriptions);
+        if resident.shares {
+            self.redeliver(driver, session, &subscriptions);
+        }
+        for id in subscriptions {
+            self.router.remove(FilterId::from_u32(id), who);
+        }
+        self.discard(driver, session);
+    }
+
+    /// Forgets a session without more ado.
+    pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
+        let who = self.subscriber_of(session);
+        let Some(resident) = self.sessions.remove(session) else { return };
+        for id in &resident.session.subscriptions {
+            self.router.remove(FilterId::from_u32(*id), who);
+        }
+        self.held_bytes -= u64::from(resident.accounted);
+        let hash = hash_id(self.seed, resident.session.client_id());
+        if let Ok(entry) = self.registry.find_entry(hash, |slot| *slot == session) {
+            entry.remove();
+        }
+        if self.registry.capacity() > 64 && self.registry.len() * 8 < self.registry.capacity() {
+            let (sessions, seed) = (&self.sessions, self.seed);
+            self.registry.shrink_to(self.registry.len() * 2, |slot| {
+                sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))
+            });
+        }
+    }
+
+    /// Messages that a shared group gave to a session which ends now go to another member, unless their QoS 2 delivery
+    /// has begun [MQTT-4.8.2-5].
+    fn redeliver<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, subscriptions: &[u32]) {
+        let who = self.subscriber_of(session);
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let orphans: Vec<Message> = resident.session.drain_unacked().map(|(message, ..)| message).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        let mut filters = Vec::new();
+        for id in subscriptions {
+            let mut text = String::new();
+            if self.router.filter_text(FilterId::from_u32(*id), &mut text) && text.starts_with("$") {
+                filters.push((FilterId::from_u32(*id), text));
+            }
+        }
+        for message in orphans {
+            let group = filters.iter().find_map(|(id, text)| match parse_filter(text) {
+                Ok(FilterKind::Shared { filter, .. }) if breakwater_proto::matches(filter, message.topic()) => {
+                    self.router.group_of(*id)
+                }
+                _ => None,
+            });
+            let Some(group) = group else { continue };
+            let random = self.chance();
+            let ticket = PickTicket { shard: self.id, topic_hash: random, client_hash: 0, random, tried: &[who] };
+            let Some(target) = self.router.pick(group, &ticket) else { continue };
+            self.counters.bump(Metric::SharedBounced);
+            self.hand_over(driver, &message, target);
+        }
+    }
+
+    fn hand_over<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        message: &Message,
+        target: breakwater_router::Target,
+    ) {
+        let id = [target.grant.subscription_id()];
+        let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+        if target.subscriber.shard == self.id {
+            let mut encoded = std::mem::take(&mut self.encoded);
+            let mut shared = Shared::owned(message, &mut encoded);
+            self.deliver_one(&mut shared, target.subscriber, target.grant, ids, true);
+            self.encoded = encoded;
+        } else {
+            self.send_to_member(driver, &message.view(), target, None);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A PUBLISH comes in.
+
+use breakwater_contract::auth::Subject;
+use breakwater_contract::{Action, Metric, Token, Verdict};
+use breakwater_proto::{Instant, MessageView, Publish, QoS, ReasonCode, Split, Violation, decode_publish, split};
+use breakwater_router::Subscriber;
+use breakwater_session::{Acked, Env, Link, Received, Session};
+
+use crate::conn::Cause;
+use crate::driver::Driver;
+use crate::ingress::{Spend, Step};
+use crate::route::Run;
+use crate::shard::{Shard, later};
+
+/// Topics that belong to the broker: clients read them at most.
+pub(crate) fn is_reserved(topic: &str) -> bool {
+    const RESERVED: [&str; 3] = ["$SYS", "$share", "$queue"];
+    topic.starts_with('$')
+        && RESERVED
+            .iter()
+            .any(|name| topic.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+impl<T: Send> Shard<T> {
+    /// Name of the session of a connection.
+    pub(crate) fn subscriber_of(&self, session: u32) -> Subscriber {
+        let generation = self.sessions.generation(session).unwrap_or(0) as u16;
+        Subscriber { shard: self.id, generation, slot: session }
+    }
+
+    /// A QoS 0 PUBLISH without flags, and as many more of the same topic behind it as are here and affordable: such a run
+    /// is matched once and copied to each subscriber in one piece.
+    pub(crate) fn on_plain_publish<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        bytes: &[u8],
+        spend: &mut Spend,
+    ) -> Result<Step, Cause> {
+        let limits = &self.options.limits;
+        let frame = match split(bytes, limits.packet_bytes_max)? {
+            Split::Packet(frame) => frame,
+            Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
+        };
+        let Some(conn) = self.conns.get(slot) else { return Ok(Step::Gone) };
+        let version = conn.link.version;
+        let publish = decode_publish(version, frame.first, frame.body)?;
+        let by_itself = publish.topic_alias.is_some()
+            || publish.expiry.is_some()
+            || publish.subscription_ids
+            || limits.message_expiry_max_s.is_some()
+            || publish.topic.starts_with('$');
+        if by_itself {
+            let length = frame.len;
+            self.counters.bump(Metric::PacketsReceived);
+            self.on_publish(driver, slot, &publish, spend)?;
+            return Ok(if self.conns.get(slot).is_some() { Step::Used(length) } else { Step::Gone });
+        }
+        if !breakwater_proto::topic::within(publish.topic, &limits.topic) {
+            return Err(Cause::NotPermitted(
+                ReasonCode::TopicNameInvalid,
+                "the topic is longer or deeper than allowed",
+            ));
+        }
+        let publisher = self.subscriber_of(conn.session);
+        self.router.matches(self.id, publish.topic, &mut self.matches);
+        let fan_out = (self.matches.few.len() + self.matches.groups.len()).max(1);
+        let affordable =
+            if self.matches.large.is_empty() { (spend.bytes as usize / fan_out).max(frame.len) } else { 0 };
+        let mut run = Run { wire: &bytes[..frame.len], count: 1, longest: frame.len, version, origin: publisher };
+        // Behind the topic a version 5 packet of the run has the one byte that says "no properties".
+        let bare = !version.is_v5() || publish.properties.is_empty();
+        if bare {
+            let prefix = &frame.body[..2 + publish.topic.len()];
+            run.extend(bytes, prefix, affordable.min(bytes.len()), limits.packet_bytes_max);
+        }
+        let count = run.count;
+        self.counters.add(Metric::PacketsReceived, u64::from(count));
+        self.counters.add(Metric::PublishReceived, u64::from(count));
+        let length = run.wire.len();
+        self.route_run(driver, slot, &run);
+        let work = (length * fan_out) as u32;
+        spend.bytes = spend.bytes.saturating_sub(work);
+        spend.deliveries = spend.deliveries.saturating_sub(fan_out as u32);
+        Ok(Step::Used(length))
+    }
+
+    /// Any PUBLISH.
+    pub(crate) fn on_publish<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        publish: &Publish<'_>,
+        spend: &mut Spend,
+    ) -> Result<(), Cause> {
+        self.count_publish(publish.qos);
+        self.check_publish(publish)?;
+        let mut topic = std::mem::take(&mut self.topic);
+        let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic);
+        self.topic = topic;
+        result
+    }
+
+    fn on_publish_checked<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        publish: &Publish<'_>,
+        spend: &mut Spend,
+        aliased: &mut String,
+    ) -> Result<(), Cause> {
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+        let topic = if publish.topic_alias.is_some() {
+            aliased.clear();
+            aliased.push_str(conn.link.resolve_alias(publish)?);
+            aliased.as_str()
+        } else {
+            publish.topic
+        };
+        let session = conn.session;
+        if publish.qos != QoS::AtMostOnce {
+            let Some(resident) = self.sessions.get_mut(session) else { return Ok(()) };
+            self.pool.ready(&mut conn.out);
+            let limits = &self.options.limits;
+            let received = resident.session.on_publish(&mut conn.link, publish, limits, &mut conn.out)?;
+            self.mark_dirty(slot);
+            if received == Received::Repeat {
+                return Ok(());
+            }
+        }
+        let reason = match self.permit_publish(slot, topic, publish) {
+            Some(reason) => reason,
+            None => self.accept_publish(driver, slot, topic, publish, spend),
+        };
+        if publish.qos == QoS::AtMostOnce {
+            return match reason {
+                ReasonCode::TopicNameInvalid => {
+                    Err(Cause::NotPermitted(reason, "the topic is longer or deeper than allowed"))
+                }
+                _ => Ok(()),
+            };
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+        let Some(resident) = self.sessions.get_mut(session) else { return Ok(()) };
+        self.pool.ready(&mut conn.out);
+        resident.session.acknowledge(&mut conn.link, publish.qos, publish.packet_id, reason, &mut conn.out);
+        self.mark_dirty(slot);
+        Ok(())
+    }
+
+    fn count_publish(&mut self, qos: QoS) {
+        self.counters.bump(Metric::PublishReceived);
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.counters.bump(Metric::PublishReceivedQos1),
+            QoS::ExactlyOnce => self.counters.bump(Metric::PublishReceivedQos2),
+        }
+    }
+
+    /// What we announced in CONNACK binds the client.
+    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Cause> {
+        let limits = &self.options.limits;
+        if publish.subscription_ids {
+            return Err(Violation::SubscriptionIdentifierFromClient.into()); // [MQTT-3.3.4-6]
+        }
+        if publish.qos > limits.maximum_qos {
+            return Err(Violation::PublishQosNotSupported.into());
+        }
+        if publish.retain && !limits.retain_available {
+            return Err(Violation::RetainNotSupported.into());
+        }
+        Ok(())
+    }
+
+    /// `Some`: not routed, and this is what the client is told.
+    fn permit_publish(&mut self, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<ReasonCode> {
+        if !breakwater_proto::topic::within(topic, &self.options.limits.topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        let action = Action::Publish { topic, qos: publish.qos, retain: publish.retain };
+        let denied = if is_reserved(topic) {
+            Some(ReasonCode::NotAuthorized)
+        } else {
+            match self.verdict(slot, action) {
+                Verdict::Allow => None,
+                Verdict::Deny(reason) => Some(reason),
+                Verdict::Ask => Some(ReasonCode::NotAuthorized),
+            }
+        };
+        if denied.is_some() {
+            self.counters.bump(Metric::PublishDenied);
+        }
+        denied
+    }
+
+    /// May the client of this connection do it?
+    pub(crate) fn verdict(&self, slot: u32, action: Action<'_>) -> Verdict {
+        if self.open {
+            return Verdict::Allow;
+        }
+        let Some(conn) = self.conns.get(slot) else { return Verdict::Deny(ReasonCode::NotAuthorized) };
+        let Some(resident) = self.sessions.get(conn.session) else {
+            return Verdict::Deny(ReasonCode::NotAuthorized);
+        };
+        let anonymous = breakwater_contract::Principal::default();
+        let subject = Subject {
+            token: self.token(slot, 0),
+            client_id: resident.session.client_id(),
+            principal: conn.rare.as_ref().map_or(&anonymous, |rare| &rare.principal),
+            peer: conn.peer.address,
+        };
+        self.authorizer.check(&subject, action)
+    }
+
+    pub(crate) fn token(&self, slot: u32, sequence: u32) -> Token {
+        Token { shard: self.id, slot, generation: self.conns.generation(slot).unwrap_or(0), sequence }
+    }
+
+    /// Retains and routes; answers what the acknowledgement says.
+    fn accept_publish<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        spend: &mut Spend,
+    ) -> ReasonCode {
+        let session = self.conns.get(slot).map_or(crate::conn::NONE, |conn| conn.session);
+        let view = MessageView {
+            topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: publish.properties,
+            expires_at: self.deadline_of(publish.expiry),
+            origin: self.subscriber_of(session).as_u64(),
+        };
+        if publish.retain {
+            self.retain(&view);
+        }
+        let reached = self.route_one(driver, &view, Some(slot), spend);
+        if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+    }
+
+    /// When a message with this expiry interval ends, under the broker's own maximum.
+    pub(crate) fn deadline_of(&self, expiry_s: Option<u32>) -> Option<Instant> {
+        let bounded = match (expiry_s, self.options.limits.message_expiry_max_s) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
+        bounded.map(|seconds| later(self.now, u64::from(seconds) * 1000))
+    }
+
+    /// PUBACK, PUBREC or PUBCOMP: the session takes note, and may send more once the turn ends.
+    pub(crate) fn on_acknowledged(
+        &mut self,
+        slot: u32,
+        act: impl FnOnce(&mut Session, &mut Link, &mut Env<'_>) -> Acked,
+    ) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(resident) = self.sessions.get_mut(conn.session) else { return };
+        self.pool.ready(&mut conn.out);
+        let room = conn.room(self.options.out_buffer_bytes);
+        let mut env = Env {
+            now: self.now,
+            limits: &self.options.limits,
+            room,
+            out: &mut conn.out,
+            drops: &mut self.drops,
+            scratch: &mut self.building,
+        };
+        let acked = act(&mut resident.session, &mut conn.link, &mut env);
+        if acked == Acked::Unknown {
+            self.counters.bump(Metric::AckUnknownId);
+        }
+        conn.flags.pump = true;
+        let (session, accounted) = (conn.session, resident.accounted);
+        if accounted > 0 {
+            self.account(session);
+        }
+        self.mark_dirty(slot);
+    }
+
+    pub(crate) fn on_release(&mut self, slot: u32, packet_id: u16) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(resident) = self.sessions.get_mut(conn.session) else { return };
+        self.pool.ready(&mut conn.out);
+        resident.session.on_pubrel(&mut conn.link, packet_id, &mut conn.out);
+        self.mark_dirty(slot);
+    }
+}

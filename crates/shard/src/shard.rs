@@ -1,0 +1,397 @@
+//! The shard itself: its state, and the order of things in a turn.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric};
+use breakwater_proto::Instant;
+use breakwater_router::{Matches, Router, Target};
+use breakwater_session::{Drops, Link, Session};
+use hashbrown::HashTable;
+
+use crate::conn::{Cause, Conn, NONE};
+use crate::driver::{Driver, Peer, Ready, ShardId};
+use crate::egress::Pool;
+use crate::inbox::{Job, Progress};
+use crate::mail::Batch;
+use crate::options::Options;
+use crate::retained::RetainedJob;
+use crate::slab::Slab;
+use crate::sys::Pages;
+use crate::wheel::{Kind, Timer, Wheel};
+
+/// Size of the buffer that all connections of a shard read into, in bytes.
+const SCRATCH: usize = 64 * 1024;
+
+/// What a shard is built from.
+#[derive(Clone)]
+pub struct Setup {
+    /// Number of this shard.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Settings.
+    pub options: Arc<Options>,
+    /// Who receives what: one for all shards.
+    pub router: Arc<Router>,
+    /// Key of the hash that finds a client's home, the same for all shards, and root of all chance: secret.
+    pub seed: u64,
+    /// Who may connect.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Where the shards show their counters to each other.
+    pub pages: Arc<Pages>,
+}
+
+/// The time, read once per turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Monotonic.
+    pub now: Instant,
+    /// Milliseconds of Unix time.
+    pub unix_ms: u64,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnEnd {
+    /// Work is left: take the next turn at once.
+    pub more: bool,
+    /// Otherwise: when to take a turn even if nothing happens.
+    pub next: Option<Instant>,
+}
+
+/// A session in its slot, with what only the shard needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) session: Session,
+    /// Slot of its connection, [`NONE`] while it has none.
+    pub(crate) conn: u32,
+    /// Bytes of it that are in the shard's account.
+    pub(crate) accounted: u32,
+    /// When its will is to be published; meaningful while `will_pending`.
+    pub(crate) will_at: Instant,
+    /// When it ends; meaningful while it has no connection.
+    pub(crate) expires_at: Instant,
+    pub(crate) will_pending: bool,
+    /// Member of a shared group: its comings and goings concern the router.
+    pub(crate) shares: bool,
+}
+
+/// One shard: lives on one thread, shares nothing but the router.
+pub struct Shard<T: Send> {
+    pub(crate) id: ShardId,
+    pub(crate) shards: u16,
+    pub(crate) options: Arc<Options>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) seed: u64,
+    pub(crate) random: u64,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Everything is allowed: no question per message.
+    pub(crate) open: bool,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) sessions: Slab<Resident>,
+    pub(crate) registry: HashTable<u32>,
+    pub(crate) wheel: Wheel,
+    pub(crate) due: Vec<Timer>,
+    pub(crate) scratch: Vec<u8>,
+    /// Connections with bytes to write or a queue to go on with.
+    pub(crate) dirty: Vec<u32>,
+    /// Connections to read from in the next turn, first come first served.
+    pub(crate) again: VecDeque<u32>,
+    pub(crate) paused: Vec<u32>,
+    /// Batches being filled, by destination.
+    pub(crate) outgoing: Vec<Option<Box<Batch>>>,
+    /// Empty batches for reuse.
+    pub(crate) spare: Vec<Box<Batch>>,
+    /// Batch of each neighbour that is half done.
+    pub(crate) inbox: Vec<Option<Progress>>,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) retained: VecDeque<RetainedJob>,
+    pub(crate) completions: VecDeque<Completion>,
+    pub(crate) matches: Matches,
+    pub(crate) walked: Vec<Target>,
+    pub(crate) ids: Vec<u32>,
+    /// Scratch: identifiers of one target of a run.
+    pub(crate) run_ids: Vec<u32>,
+    /// Scratch: codes of a SUBACK.
+    pub(crate) codes: Vec<u8>,
+    /// Scratch: a topic that came as an alias.
+    pub(crate) topic: String,
+    /// Scratch of one dispatch: the encoded packet.
+    pub(crate) encoded: Vec<u8>,
+    /// Scratch of one dispatch: a run in the other layout.
+    pub(crate) converted: Vec<u8>,
+    /// Scratch for building a message.
+    pub(crate) building: Vec<u8>,
+    /// Out buffer of sessions that have no connection: stays empty.
+    pub(crate) nowhere: Vec<u8>,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Counters,
+    pub(crate) drops: Drops,
+    /// Bytes in queues and blocked out buffers.
+    pub(crate) held_bytes: u64,
+    pub(crate) clients: usize,
+    pub(crate) stopping: bool,
+    pub(crate) now: Instant,
+    pub(crate) unix_ms: u64,
+    pub(crate) started: Instant,
+    pub(crate) next_page: Instant,
+    pub(crate) next_sys: Instant,
+    pub(crate) pages: Arc<Pages>,
+    transport: PhantomData<T>,
+}
+
+impl<T: Send> Shard<T> {
+    /// Builds an empty shard.
+    #[must_use]
+    pub fn new(setup: Setup, now: Instant) -> Self {
+        let shards = setup.shards as usize;
+        let open = setup.authorizer.allows_everything();
+        Self {
+            id: setup.id,
+            shards: setup.shards,
+            options: setup.options,
+            router: setup.router,
+            seed: setup.seed,
+            random: setup.seed ^ (u64::from(setup.id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            authenticator: setup.authenticator,
+            authorizer: setup.authorizer,
+            open,
+            conns: Slab::default(),
+            sessions: Slab::default(),
+            registry: HashTable::new(),
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            scratch: vec![0; SCRATCH],
+            dirty: Vec::new(),
+            again: VecDeque::new(),
+            paused: Vec::new(),
+            outgoing: (0..shards).map(|_| None).collect(),
+            spare: Vec::new(),
+            inbox: (0..shards).map(|_| None).collect(),
+            jobs: VecDeque::new(),
+            retained: VecDeque::new(),
+            completions: VecDeque::new(),
+            matches: Matches::new(),
+            walked: Vec::new(),
+            ids: Vec::new(),
+            run_ids: Vec::new(),
+            codes: Vec::new(),
+            topic: String::new(),
+            encoded: Vec::new(),
+            converted: Vec::new(),
+            building: Vec::new(),
+            nowhere: Vec::new(),
+            pool: Pool::default(),
+            counters: Counters::default(),
+            drops: Drops::default(),
+            held_bytes: 0,
+            clients: 0,
+            stopping: false,
+            now,
+            unix_ms: 0,
+            started: now,
+            next_page: now,
+            next_sys: now,
+            pages: setup.pages,
+            transport: PhantomData,
+        }
+    }
+
+    /// Takes in a fresh connection and watches it. `None`: there is no room, it is dropped.
+    pub fn accept<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        peer: Peer,
+        transport: T,
+        now: Instant,
+    ) -> Option<u32> {
+        self.counters.bump(Metric::ConnectionsAccepted);
+        let full = self.conns.len() >= self.options.connections_max as usize;
+        if full || self.stopping || self.held_bytes > self.options.memory_bytes + self.options.memory_bytes / 4 {
+            self.counters.bump(Metric::ConnectionsRefused);
+            return None;
+        }
+        let deadline = later(now, u64::from(self.options.connect_timeout_ms));
+        let slot = self.settle(driver, peer, transport, now, deadline)?;
+        // With the CONNECT already there, as it mostly is, this saves a poll.
+        self.ready(slot, Ready { readable: true, ..Ready::default() });
+        Some(slot)
+    }
+
+    /// Gives a connection a slot here.
+    pub(crate) fn settle<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        peer: Peer,
+        transport: T,
+        now: Instant,
+        deadline: Instant,
+    ) -> Option<u32> {
+        let (slot, generation) = self.conns.insert(Conn::new(peer, Link::unconnected(), now, deadline));
+        if !driver.place(slot, transport) {
+            self.conns.remove(slot);
+            self.counters.bump(Metric::ConnectionsRefused);
+            return None;
+        }
+        self.wheel.set(deadline, Timer { kind: Kind::Connect, slot, generation });
+        Some(slot)
+    }
+
+    /// Takes note of what the poller says of a connection. Spurious calls are harmless.
+    pub fn ready(&mut self, slot: u32, ready: Ready) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if ready.writable && conn.flags.blocked {
+            conn.flags.blocked = false;
+            conn.flags.pump = true;
+            self.mark_dirty(slot);
+        }
+        if ready.readable || ready.read_closed {
+            let Some(conn) = self.conns.get_mut(slot) else { return };
+            conn.flags.readable = true;
+            conn.flags.read_closed |= ready.read_closed;
+            self.schedule(slot);
+        }
+    }
+
+    /// Hands in the answer of a slow plane; acted on in the next turn.
+    pub fn complete(&mut self, completion: Completion) {
+        self.completions.push_back(completion);
+    }
+
+    /// Puts a connection into the ready-again list, unless it waits for something.
+    pub(crate) fn schedule(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if !conn.held() && !conn.flags.again && (conn.flags.readable || conn.flags.tail_ready) {
+            conn.flags.again = true;
+            self.again.push_back(slot);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && !conn.flags.dirty
+        {
+            conn.flags.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// One turn: mail, timers, what is ready to be read, then everything that has to be written.
+    pub fn turn<D: Driver<Transport = T>>(&mut self, driver: &mut D, clock: Clock) -> TurnEnd {
+        self.now = clock.now;
+        self.unix_ms = clock.unix_ms;
+        self.counters.bump(Metric::Turns);
+        let mut more = self.take_mail(driver);
+        more |= self.work_jobs(driver);
+        self.take_completions(driver);
+        more |= self.fire_timers(driver);
+        self.resume_paused(driver);
+        for _ in 0..self.again.len() {
+            let Some(slot) = self.again.pop_front() else { break };
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.flags.again = false;
+                self.ingress_guarded(driver, slot);
+            }
+        }
+        let waiting_retained = self.work_retained(driver, &mut more);
+        self.periodic(driver);
+        self.post(driver);
+        self.flush(driver);
+        more |= !self.again.is_empty() || !self.jobs.is_empty() || !self.dirty.is_empty();
+        let mut next = self.wheel.next().map_or(self.next_page, |timer| timer.min(self.next_page));
+        if !self.paused.is_empty() || waiting_retained {
+            next = next.min(later(self.now, 1));
+        }
+        TurnEnd { more, next: Some(next) }
+    }
+
+    /// A panic while one connection's input is handled costs that connection, not the process.
+    fn ingress_guarded<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        if catch_unwind(AssertUnwindSafe(|| self.ingress(driver, slot))).is_err() {
+            if self.scratch.len() != SCRATCH {
+                self.scratch = vec![0; SCRATCH];
+            }
+            self.counters.bump(Metric::Panics);
+            let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
+            self.close(driver, slot, Cause::Panic);
+            self.discard(driver, session);
+        }
+    }
+
+    /// Tells everybody that the broker stops. Connections are gone when [`Shard::connections`] is 0.
+    pub fn shutdown<D: Driver<Transport = T>>(&mut self, driver: &mut D, now: Instant) {
+        self.now = now;
+        self.stopping = true;
+        let slots: Vec<u32> = self.conns.slots().collect();
+        for slot in slots {
+            self.close(driver, slot, Cause::Shutdown);
+        }
+        self.post(driver);
+        self.flush(driver);
+    }
+
+    /// Connections, clients or not.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Sessions, connected or not.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes in queues and blocked out buffers.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Next number of this shard's chance: repeatable from the seed.
+    pub(crate) fn chance(&mut self) -> u64 {
+        // splitmix64: one addition and a mix, good enough to spread picks and identifiers.
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Slots of the home table. A power of two, many more than shards, so that slots can move between shards one day.
+const HOME_SLOTS: u64 = 4096;
+
+/// The shard at which a client's session lives. Keyed, so that nobody can pick identifiers that all meet at one shard.
+#[must_use]
+pub fn home_of(seed: u64, shards: u16, client_id: &str) -> ShardId {
+    let slot = hash_id(seed, client_id) % HOME_SLOTS;
+    (slot % u64::from(shards.max(1))) as ShardId
+}
+
+/// `now` and so many milliseconds.
+#[inline]
+pub(crate) fn later(now: Instant, ms: u64) -> Instant {
+    Instant(now.0.saturating_add(ms))
+}
+
+pub(crate) fn hash_id(seed: u64, client_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(client_id.as_bytes());
+    hasher.finish()
+}

@@ -1,0 +1,212 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use breakwater_contract::{Action, Metric, Verdict};
+use breakwater_proto::{
+    FilterKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe, UserProperties,
+    Version, Violation, is_wildcard, parse_filter,
+};
+use breakwater_router::{Grant, PackedGrant, Subscribed};
+
+use crate::conn::Cause;
+use crate::ingress::Spend;
+use crate::retained::RetainedJob;
+use crate::shard::Shard;
+
+/// A (un)subscription costs about as much as so many deliveries.
+const COST: u32 = 4;
+
+impl<T: Send> Shard<T> {
+    pub(crate) fn on_subscribe(
+        &mut self,
+        slot: u32,
+        subscribe: &Subscribe<'_>,
+        spend: &mut Spend,
+    ) -> Result<(), Cause> {
+        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        let (version, bridge) = (conn.link.version, conn.flags.bridge);
+        if subscribe.subscription_id.is_some() && !self.options.limits.subscription_ids_available {
+            return Err(Violation::SubscriptionIdentifiersNotSupported.into());
+        }
+        let mut codes = std::mem::take(&mut self.codes);
+        codes.clear();
+        let first_job = self.retained.len();
+        for (index, (filter, mut options)) in subscribe.filters().enumerate() {
+            if bridge {
+                // What a bridge means by the bit in its protocol level: no echo, and retained stays retained.
+                options.no_local = true;
+                options.retain_as_published = true;
+            }
+            let id = subscribe.subscription_id.unwrap_or(0);
+            let code = match self.subscribe_one(slot, index, filter, options, id) {
+                Ok(granted) => granted,
+                Err(reason) => refusal_code(version, reason, options)?,
+            };
+            codes.push(code); // [MQTT-3.8.4-6] [MQTT-3.9.3-1]
+            spend.deliveries = spend.deliveries.saturating_sub(COST);
+        }
+        let suback = SubAck {
+            packet_id: subscribe.packet_id, // [MQTT-3.8.4-2]
+            codes: &codes,
+            reason_string: None,
+            user_properties: UserProperties::EMPTY,
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            self.pool.ready(&mut conn.out);
+            suback.encode(version, &mut conn.out); // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
+        }
+        self.codes = codes;
+        self.mark_dirty(slot);
+        for index in first_job..self.retained.len() {
+            self.retained[index].ready = true;
+        }
+        Ok(())
+    }
+
+    /// One filter; answers the granted QoS.
+    fn subscribe_one(
+        &mut self,
+        slot: u32,
+        index: usize,
+        filter: &str,
+        options: SubscribeOptions,
+        subscription_id: u32,
+    ) -> Result<u8, ReasonCode> {
+        let limits = &self.options.limits;
+        if index >= limits.filters_per_subscribe_max as usize {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let kind = parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let plain = match kind {
+            FilterKind::Plain(plain) => plain,
+            FilterKind::Shared { filter, .. } => filter,
+        };
+        let shared = matches!(kind, FilterKind::Shared { .. });
+        if !breakwater_proto::topic::within(plain, &limits.topic) {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if is_wildcard(plain) && !limits.wildcard_available {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported); // [MQTT3-3.8.3-2]
+        }
+        if shared && !limits.shared_available {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        self.permit_subscribe(slot, plain, options)?;
+        let qos = options.qos.min(limits.maximum_qos); // [MQTT-3.2.2-10]
+        let Some(conn) = self.conns.get(slot) else { return Err(ReasonCode::UnspecifiedError) };
+        let session = conn.session;
+        let who = self.subscriber_of(session);
+        let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
+        let grant = Grant {
+            qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            durable: resident.session.is_durable(),
+            subscription_id,
+        };
+        // A full session may still replace what it has; whether it has it only the router knows.
+        let Subscribed { id, new } = match kind {
+            FilterKind::Plain(plain) => self.router.subscribe(plain, who, grant), // [MQTT-3.8.4-3]
+            FilterKind::Shared { group, filter } => {
+                resident.shares = true;
+                self.router.subscribe_shared(group, filter, who, grant)
+            }
+        };
+        if new {
+            if resident.session.subscriptions.len() >= self.options.limits.subscriptions_max as usize {
+                self.router.remove(id, who);
+                return Err(ReasonCode::QuotaExceeded);
+            }
+            resident.session.subscriptions.push(id.as_u32());
+        }
+        self.counters.bump(Metric::Subscribes);
+        let wanted = match options.retain_handling {
+            RetainHandling::AtSubscribe => true, // [MQTT-3.3.1-9]
+            RetainHandling::IfNew => new,        // [MQTT-3.3.1-10]
+            RetainHandling::Never => false,      // [MQTT-3.3.1-11]
+        };
+        if wanted && !shared {
+            // Behind the insertion, never before: a message published in between is live or retained, not lost.
+            self.retained.push_back(RetainedJob::new(who, plain, PackedGrant::new(grant)));
+        }
+        Ok(qos.as_u8()) // [MQTT-3.8.4-7]
+    }
+
+    fn permit_subscribe(&self, slot: u32, filter: &str, options: SubscribeOptions) -> Result<(), ReasonCode> {
+        if filter == "$SYS" || filter.starts_with("$SYS/") {
+            let loopback = self.conns.get(slot).is_some_and(|conn| conn.peer.address.ip().to_canonical().is_loopback());
+            if !loopback && !self.options.sys_for_all {
+                return Err(ReasonCode::NotAuthorized);
+            }
+        }
+        match self.verdict(slot, Action::Subscribe { filter, qos: options.qos }) {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(reason) => Err(reason),
+            Verdict::Ask => Err(ReasonCode::NotAuthorized),
+        }
+    }
+
+    pub(crate) fn on_unsubscribe(
+        &mut self,
+        slot: u32,
+        unsubscribe: &Unsubscribe<'_>,
+        spend: &mut Spend,
+    ) -> Result<(), Cause> {
+        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        let (version, session) = (conn.link.version, conn.session);
+        let who = self.subscriber_of(session);
+        let mut codes = std::mem::take(&mut self.codes);
+        codes.clear();
+        for filter in unsubscribe.filters() {
+            spend.deliveries = spend.deliveries.saturating_sub(COST);
+            let removed = match parse_filter(filter) {
+                Ok(FilterKind::Plain(plain)) => self.router.unsubscribe(plain, who), // [MQTT-3.10.4-1]
+                Ok(FilterKind::Shared { group, filter }) => self.router.unsubscribe_shared(group, filter, who),
+                Err(_) => {
+                    codes.push(ReasonCode::TopicFilterInvalid.as_u8());
+                    continue;
+                }
+            };
+            let Some(id) = removed else {
+                codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
+                continue;
+            };
+            self.counters.bump(Metric::Unsubscribes);
+            if let Some(resident) = self.sessions.get_mut(session) {
+                let subscriptions = &mut resident.session.subscriptions;
+                if let Some(index) = subscriptions.iter().position(|held| *held == id.as_u32()) {
+                    subscriptions.swap_remove(index);
+                }
+                if subscriptions.is_empty() {
+                    *subscriptions = Vec::new();
+                }
+            }
+            codes.push(ReasonCode::Success.as_u8()); // [MQTT-3.11.3-1]
+        }
+        let unsuback = UnsubAck {
+            packet_id: unsubscribe.packet_id, // [MQTT-3.10.4-5]
+            codes: &codes,
+            reason_string: None,
+            user_properties: UserProperties::EMPTY,
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            self.pool.ready(&mut conn.out);
+            unsuback.encode(version, &mut conn.out); // [MQTT-3.10.4-4] [MQTT-3.10.4-6]
+        }
+        self.codes = codes;
+        self.mark_dirty(slot);
+        Ok(())
+    }
+}
+
+/// How a version says no to one filter. 3.1 can't: a filter that makes no sense ends the connection, and one that is not
+/// permitted is answered as if it were.
+fn refusal_code(version: Version, reason: ReasonCode, options: SubscribeOptions) -> Result<u8, Cause> {
+    match version {
+        Version::V5 => Ok(reason.as_u8()),
+        Version::V311 => Ok(ReasonCode::UnspecifiedError.as_u8()), // [MQTT3-3.9.3-2]
+        Version::V31 if reason == ReasonCode::TopicFilterInvalid => {
+            Err(Cause::NotPermitted(reason, "the topic filter is not valid"))
+        }
+        Version::V31 => Ok(options.qos.as_u8()),
+    }
+}

@@ -1,0 +1,274 @@
+//! `$SYS`: the broker about itself. Costs nothing while nobody reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use breakwater_contract::Metric;
+use breakwater_proto::{ForwardProperties, Message, MessageView, QoS, matches};
+use breakwater_router::{PackedGrant, Subscriber};
+use breakwater_session::{Delivery, Shared};
+
+use crate::driver::Driver;
+use crate::shard::{Shard, later};
+
+/// Time between two looks at a shard's numbers, in milliseconds.
+const PAGE_MS: u64 = 1000;
+/// Retained messages looked at for expiry per second and shard.
+const SWEEP: usize = 2000;
+
+/// Numbers of one shard, for everybody to read. Written by its owner once a second.
+#[derive(Debug)]
+pub struct ShardPage {
+    counters: Vec<AtomicU64>,
+    clients: AtomicU64,
+    sessions: AtomicU64,
+    held_bytes: AtomicU64,
+    /// Most clients at once, as this shard saw them.
+    clients_max: AtomicU64,
+}
+
+/// One page per shard.
+#[derive(Debug)]
+pub struct Pages(Vec<ShardPage>);
+
+impl Pages {
+    /// Pages for so many shards.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let page = || ShardPage {
+            counters: Metric::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            clients: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+            held_bytes: AtomicU64::new(0),
+            clients_max: AtomicU64::new(0),
+        };
+        Self((0..shards).map(|_| page()).collect())
+    }
+
+    /// Sum of a counter over all shards, as of their last pages.
+    #[must_use]
+    pub fn total(&self, metric: Metric) -> u64 {
+        self.0.iter().map(|page| page.counters[metric as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// Connected clients.
+    #[must_use]
+    pub fn clients(&self) -> u64 {
+        self.0.iter().map(|page| page.clients.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Most clients at once: the sum of each shard's own maximum, so rather too high than too low.
+    #[must_use]
+    pub fn clients_max(&self) -> u64 {
+        self.0.iter().map(|page| page.clients_max.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Sessions, connected or not.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.0.iter().map(|page| page.sessions.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes in queues and blocked out buffers.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.0.iter().map(|page| page.held_bytes.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl<T: Send> Shard<T> {
+    /// Once a second: the page. At the interval, on the first shard: `$SYS`, if anybody reads it.
+    pub(crate) fn periodic<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
+        if self.now.0 < self.next_page.0 {
+            return;
+        }
+        self.next_page = later(self.now, PAGE_MS);
+        self.collect_drops();
+        let page = &self.pages.0[self.id as usize];
+        for metric in Metric::ALL {
+            page.counters[*metric as usize].store(self.counters.get(*metric), Ordering::Relaxed);
+        }
+        let clients = self.clients as u64;
+        page.clients.store(clients, Ordering::Relaxed);
+        page.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+        page.held_bytes.store(self.held_bytes, Ordering::Relaxed);
+        page.clients_max.fetch_max(clients, Ordering::Relaxed);
+        if self.conns.len() == 0 {
+            self.pool.release();
+        }
+        if self.id == 0 {
+            self.router.sweep_retained(self.now, SWEEP);
+            let interval = self.options.sys_interval_s;
+            if interval > 0 && self.now.0 >= self.next_sys.0 {
+                self.next_sys = later(self.now, u64::from(interval) * 1000);
+                self.publish_sys(driver);
+            }
+        }
+    }
+
+    fn collect_drops(&mut self) {
+        let drops = std::mem::take(&mut self.drops);
+        for (metric, count) in [
+            (Metric::DroppedExpired, drops.expired),
+            (Metric::DroppedTooLarge, drops.too_large),
+            (Metric::DroppedQueueFull, drops.queue_full),
+            (Metric::DroppedSlowConsumer, drops.slow_consumer),
+            (Metric::DroppedOffline, drops.offline),
+        ] {
+            self.counters.add(metric, count);
+        }
+    }
+
+    /// To everybody who has subscribed to a part of the tree.
+    fn publish_sys<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
+        if self.router.counts().subscriptions == 0 {
+            return;
+        }
+        // One probe tells whether any filter reaches into the tree before anything is formatted.
+        for (topic, value) in self.sys_tree() {
+            self.router.matches(self.id, &topic, &mut self.matches);
+            if !self.matches.is_empty() {
+                self.publish_own(driver, &sys_view(&topic, &value));
+            }
+        }
+    }
+
+    /// The present values to one new subscriber, as if they were retained.
+    pub(crate) fn send_sys(&mut self, who: Subscriber, grant: PackedGrant, filter: &str) {
+        for (topic, value) in self.sys_tree() {
+            if !matches(filter, &topic) {
+                continue;
+            }
+            let message = Message::new(&sys_view(&topic, &value), &mut self.building);
+            let mut encoded = std::mem::take(&mut self.encoded);
+            let mut shared = Shared::owned(&message, &mut encoded);
+            let id = [grant.subscription_id()];
+            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            let delivery = Delivery { qos: QoS::AtMostOnce, retain: true, subscription_ids: ids, shared: false };
+            self.deliver_as(&mut shared, who, &delivery);
+            self.encoded = encoded;
+        }
+    }
+
+    /// Topics and values: first those that Mosquitto's users know, then those of EMQX.
+    fn sys_tree(&self) -> Vec<(String, String)> {
+        let pages = &self.pages;
+        let counts = self.router.counts();
+        let uptime_s = (self.now.0 - self.started.0) / 1000;
+        let (clients, sessions) = (pages.clients(), pages.sessions());
+        let subscriptions = counts.subscriptions + counts.shared_subscriptions;
+        let received = pages.total(Metric::PublishReceived);
+        let sent = pages.total(Metric::PublishSent);
+        let dropped: u64 = [
+            Metric::DroppedExpired,
+            Metric::DroppedTooLarge,
+            Metric::DroppedQueueFull,
+            Metric::DroppedSlowConsumer,
+            Metric::DroppedOffline,
+            Metric::DroppedGone,
+        ]
+        .iter()
+        .map(|metric| pages.total(*metric))
+        .sum();
+        let mut tree = Vec::with_capacity(64);
+        let mut broker = |name: &str, value: String| tree.push((format!("$SYS/broker/{name}"), value));
+        broker("version", format!("breakwater {}", env!("CARGO_PKG_VERSION")));
+        broker("uptime", format!("{uptime_s} seconds"));
+        broker("clients/total", sessions.to_string());
+        broker("clients/connected", clients.to_string());
+        broker("clients/active", clients.to_string());
+        broker("clients/disconnected", sessions.saturating_sub(clients).to_string());
+        broker("clients/inactive", sessions.saturating_sub(clients).to_string());
+        broker("clients/maximum", pages.clients_max().to_string());
+        broker("clients/expired", pages.total(Metric::SessionsExpired).to_string());
+        broker("bytes/received", pages.total(Metric::BytesReceived).to_string());
+        broker("bytes/sent", pages.total(Metric::BytesSent).to_string());
+        broker("messages/received", pages.total(Metric::PacketsReceived).to_string());
+        broker("publish/messages/received", received.to_string());
+        broker("publish/messages/sent", sent.to_string());
+        broker("publish/messages/dropped", dropped.to_string());
+        broker("retained messages/count", counts.retained.to_string());
+        broker("store/messages/bytes", (counts.retained_bytes + pages.held_bytes()).to_string());
+        broker("subscriptions/count", counts.subscriptions.to_string());
+        broker("shared_subscriptions/count", counts.shared_subscriptions.to_string());
+        let node = &self.options.node;
+        tree.push(("$SYS/brokers".into(), node.to_string()));
+        let mut emqx = |name: &str, value: String| tree.push((format!("$SYS/brokers/{node}/{name}"), value));
+        emqx("version", env!("CARGO_PKG_VERSION").into());
+        emqx("uptime", (uptime_s * 1000).to_string());
+        emqx("datetime", rfc3339(self.unix_ms));
+        emqx("sysdescr", "Breakwater".into());
+        for (name, value) in [
+            ("connections", clients),
+            ("live_connections", clients),
+            ("sessions", sessions),
+            ("subscriptions", subscriptions),
+            ("subscriptions/shared", counts.shared_subscriptions),
+            ("suboptions", subscriptions),
+            ("topics", counts.exact_filters + counts.trie_filters),
+            ("retained", counts.retained),
+        ] {
+            emqx(&format!("stats/{name}/count"), value.to_string());
+        }
+        for (name, metric) in [
+            ("bytes/received", Metric::BytesReceived),
+            ("bytes/sent", Metric::BytesSent),
+            ("packets/received", Metric::PacketsReceived),
+            ("messages/received", Metric::PublishReceived),
+            ("messages/sent", Metric::PublishSent),
+            ("messages/qos1/received", Metric::PublishReceivedQos1),
+            ("messages/qos2/received", Metric::PublishReceivedQos2),
+            ("delivery/dropped/queue_full", Metric::DroppedQueueFull),
+            ("delivery/dropped/expired", Metric::DroppedExpired),
+            ("delivery/dropped/too_large", Metric::DroppedTooLarge),
+            ("client/connected", Metric::ClientsConnected),
+            ("client/disconnected", Metric::ConnectionsClosed),
+            ("session/created", Metric::SessionsCreated),
+            ("session/resumed", Metric::SessionsResumed),
+            ("session/takenover", Metric::SessionsTakenOver),
+        ] {
+            emqx(&format!("metrics/{name}"), pages.total(metric).to_string());
+        }
+        tree
+    }
+}
+
+fn sys_view<'a>(topic: &'a str, value: &'a str) -> MessageView<'a> {
+    MessageView {
+        topic,
+        payload: value.as_bytes(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: ForwardProperties::EMPTY,
+        expires_at: None,
+        origin: u64::MAX,
+    }
+}
+
+/// Milliseconds of Unix time as `2026-01-31T12:00:00Z`.
+fn rfc3339(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days to a civil date, counted from 0000-03-01 so that the leap day ends the year.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339;
+
+    #[test]
+    fn unix_time_is_written_as_a_date() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_795_349_045_000), "2026-11-22T13:24:05Z");
+    }
+}

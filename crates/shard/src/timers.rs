@@ -1,0 +1,94 @@
+//! Timers that have fired: each checks whether it still matters.
+
+use breakwater_contract::Metric;
+use breakwater_proto::Instant;
+
+use crate::conn::{Cause, NONE, Phase};
+use crate::driver::Driver;
+use crate::shard::{Shard, later};
+use crate::wheel::{Kind, Timer};
+
+impl<T: Send> Shard<T> {
+    /// Fires what is due, to a bound. Answers whether more is.
+    pub(crate) fn fire_timers<D: Driver<Transport = T>>(&mut self, driver: &mut D) -> bool {
+        let mut due = std::mem::take(&mut self.due);
+        due.clear();
+        let more = self.wheel.advance(self.now, self.options.turn.timers as usize, &mut due);
+        for timer in &due {
+            self.fire(driver, *timer);
+        }
+        if due.capacity() > 4096 {
+            due = Vec::new();
+        }
+        self.due = due;
+        more
+    }
+
+    fn fire<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
+        let Timer { kind, slot, generation } = timer;
+        let current = match kind {
+            Kind::Connect | Kind::KeepAlive | Kind::Stall => self.conns.generation(slot),
+            Kind::Will | Kind::Expiry => self.sessions.generation(slot),
+        };
+        if current != Some(generation) {
+            return;
+        }
+        match kind {
+            Kind::Connect => self.on_connect_timer(driver, slot),
+            Kind::KeepAlive => self.on_keep_alive_timer(driver, timer),
+            Kind::Stall => self.on_stall_timer(driver, timer),
+            Kind::Will => self.on_will_timer(driver, slot),
+            Kind::Expiry => self.on_expiry_timer(driver, slot),
+        }
+    }
+
+    fn on_connect_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        if self.conns.get(slot).is_some_and(|conn| !matches!(conn.phase, Phase::Ready)) {
+            self.close(driver, slot, Cause::ConnectTimeout);
+        }
+    }
+
+    /// Lazy: traffic does not touch the timer, the timer looks for traffic.
+    fn on_keep_alive_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
+        let Some(conn) = self.conns.get_mut(timer.slot) else { return };
+        let silent_ms = (self.now.0 as u32).wrapping_sub(conn.last_seen);
+        // While we don't read, silence is ours.
+        let ours = conn.held() || conn.flags.again;
+        if silent_ms >= conn.keep_alive_ms && !ours {
+            self.close(driver, timer.slot, Cause::KeepAlive); // [MQTT-3.1.2-22] [MQTT3-3.1.2-24]
+            return;
+        }
+        let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms) };
+        self.wheel.set(later(self.now, wait), timer);
+    }
+
+    fn on_stall_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
+        let Some(conn) = self.conns.get_mut(timer.slot) else { return };
+        if !conn.flags.blocked {
+            conn.flags.stall_timer = false;
+            return;
+        }
+        let stalled_ms = (self.now.0 as u32).wrapping_sub(conn.stalled_since);
+        if stalled_ms >= self.options.write_stall_ms {
+            self.close(driver, timer.slot, Cause::Stalled);
+            return;
+        }
+        let wait = u64::from(self.options.write_stall_ms - stalled_ms);
+        self.wheel.set(later(self.now, wait), timer);
+    }
+
+    fn on_will_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
+        let due = |at: Instant, now: Instant| at.0 <= now.0;
+        if self.sessions.get(session).is_some_and(|resident| resident.will_pending && due(resident.will_at, self.now)) {
+            self.publish_will(driver, session);
+        }
+    }
+
+    fn on_expiry_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
+        let Some(resident) = self.sessions.get(session) else { return };
+        if resident.conn == NONE && resident.expires_at.0 <= self.now.0 {
+            self.counters.bump(Metric::SessionsExpired);
+            self.end_session(driver, session); // [MQTT-4.1.0-2]
+        }
+    }
+}
