@@ -18,7 +18,7 @@ mod sockets;
 mod turn;
 
 pub use listen::{BindFault, Listening, bind};
-pub use node::{Node, start};
+pub use node::{Handle, Node, start};
 pub use open_files::{raise_open_files, running_out};
 pub use sockets::{Sockets, Transport};
 pub use turn::Engine;

@@ -26,10 +26,16 @@ const RING: usize = 64;
 /// Running shards.
 pub struct Node {
     threads: Vec<JoinHandle<()>>,
+    handle: Handle,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Asks a node to stop, from any thread.
+#[derive(Clone)]
+pub struct Handle {
     bells: Arc<[Bell]>,
     stop: Arc<Stop>,
     origin: Origin,
-    addresses: Vec<SocketAddr>,
 }
 
 /// Starts a thread for each shard. `engine` and `journal` make what each of them runs, on its thread.
@@ -80,7 +86,7 @@ pub fn start<E: Engine>(
         };
         threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(body)?);
     }
-    Ok(Node { threads, bells, stop, origin, addresses })
+    Ok(Node { threads, handle: Handle { bells, stop, origin }, addresses })
 }
 
 impl Node {
@@ -89,11 +95,14 @@ impl Node {
         &self.addresses
     }
 
-    /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.
+    /// To stop it from another thread.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// As [`Handle::stop`].
     pub fn stop(&self, drain: Duration) {
-        let (now, _) = Clock::new(self.origin).read();
-        self.stop.ask(now.plus_ms(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX)));
-        self.bells.iter().for_each(|bell| _ = bell.ring());
+        self.handle.stop(drain);
     }
 
     /// Waits until all shards have stopped.
@@ -101,6 +110,15 @@ impl Node {
         for thread in self.threads {
             thread.join().expect("a shard that panics aborts the process");
         }
+    }
+}
+
+impl Handle {
+    /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.
+    pub fn stop(&self, drain: Duration) {
+        let (now, _) = Clock::new(self.origin).read();
+        self.stop.ask(now.plus_ms(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX)));
+        self.bells.iter().for_each(|bell| _ = bell.ring());
     }
 }
 

@@ -1,0 +1,193 @@
+//! Lines for the operator: one per connect, disconnect and refusal, and one per fault of ours.
+//!
+//! Shards hand finished lines to a channel and never wait: a thread of its own writes them. When it can't keep up, lines are
+//! dropped and their number is told.
+
+mod escape;
+mod line;
+mod time;
+
+use std::io::{self, Write as _};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use breakwater_shard::Event;
+
+pub(crate) use line::Line;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "OFF",
+            Self::Error => "ERROR",
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        Ok(match word {
+            "off" => Self::Off,
+            "error" => Self::Error,
+            "warn" => Self::Warn,
+            "info" => Self::Info,
+            "debug" => Self::Debug,
+            _ => return Err(()),
+        })
+    }
+}
+
+/// What `--log` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) level: Level,
+    pub(crate) json: bool,
+}
+
+impl Settings {
+    /// Reads a level, a form, or both with a comma between.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut settings = Self { level: Level::Info, json: false };
+        for word in text.split(',') {
+            match word.trim() {
+                "json" => settings.json = true,
+                "text" => settings.json = false,
+                word => {
+                    let allowed = "takes off, error, warn, info or debug, and text or json";
+                    settings.level = word.parse().map_err(|()| allowed.to_owned())?;
+                }
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// Lines that may wait to be written.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// After the first line the writer waits that long for more: at a storm of connects it is woken, and writes, a few times a
+/// second instead of once for each.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Where lines are put. Cheap to clone, one for each thread.
+#[derive(Clone)]
+pub(crate) struct Log {
+    settings: Settings,
+    lines: SyncSender<String>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The thread that writes.
+pub(crate) struct Writer(JoinHandle<()>);
+
+/// Starts the writer. It ends when the last [`Log`] is gone.
+pub(crate) fn start(settings: Settings) -> io::Result<(Log, Writer)> {
+    let (lines, waiting) = sync_channel(WAITING_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let log = Log { settings, lines, dropped: Arc::clone(&dropped) };
+    let body = move || write(&waiting, settings, &dropped);
+    Ok((log, Writer(thread::Builder::new().name("log".into()).spawn(body)?)))
+}
+
+impl Writer {
+    /// Waits until everything is written. Every [`Log`] has to be gone.
+    pub(crate) fn finish(self) {
+        let _ = self.0.join();
+    }
+}
+
+impl Log {
+    /// A line of the broker itself.
+    pub(crate) fn say(&self, level: Level, what: &str) {
+        if level <= self.settings.level {
+            self.put(Line::new(self.settings.json, unix_ms(), level, what).finish());
+        }
+    }
+
+    fn put(&self, line: String) {
+        if self.lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl breakwater_net::Journal for Log {
+    fn event(&mut self, unix_ms: u64, event: &Event<'_>) {
+        let level = line::level(event);
+        if level <= self.settings.level {
+            self.put(line::describe(self.settings.json, unix_ms, level, event));
+        }
+    }
+}
+
+fn write(waiting: &Receiver<String>, settings: Settings, dropped: &AtomicU64) {
+    let mut text = String::new();
+    while let Ok(first) = waiting.recv() {
+        text.clear();
+        text.push_str(&first);
+        thread::sleep(GATHER);
+        waiting.try_iter().for_each(|line| text.push_str(&line));
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut line = Line::new(settings.json, unix_ms(), Level::Warn, "lines were dropped: writing is too slow");
+            line.number("count", lost);
+            text.push_str(&line.finish());
+        }
+        // Nobody is left to tell if this fails.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_flag_takes_a_level_a_form_or_both() {
+        for (text, level, json) in [
+            ("warn", Level::Warn, false),
+            ("json", Level::Info, true),
+            ("debug,json", Level::Debug, true),
+            ("text, off", Level::Off, false),
+        ] {
+            assert_eq!(Settings::parse(text), Ok(Settings { level, json }), "{text}");
+        }
+        assert!(Settings::parse("loud").is_err() && Settings::parse("").is_err());
+    }
+
+    #[test]
+    fn a_full_channel_drops_and_counts() {
+        let (lines, waiting) = sync_channel(1);
+        let settings = Settings { level: Level::Info, json: false };
+        let log = Log { settings, lines, dropped: Arc::default() };
+        log.say(Level::Info, "kept");
+        log.say(Level::Info, "dropped");
+        log.say(Level::Debug, "below the level");
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
+        assert!(waiting.recv().expect("one line").contains("kept"));
+    }
+}
