@@ -267,3 +267,23 @@ impl Trie {
         self.nodes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purging_leaves_only_nodes_that_other_filters_need() {
+        let key = HashKey::new(1);
+        let mut trie = Trie::new();
+        let filters = ["a/+/c", "a/+/c/#", "a/+", "+", "#", "a/b/+/d"];
+        let ids: Vec<u32> = filters.iter().map(|filter| trie.find_or_insert(&key, filter).0).collect();
+        assert_eq!(trie.node_count(), 8);
+        for (filter, id) in filters.iter().zip(&ids) {
+            assert_eq!(trie.find(&key, filter), Some(*id));
+            assert!(trie.purge(&key, *id));
+            assert_eq!(trie.find(&key, filter), None);
+        }
+        assert_eq!(trie.node_count(), 1);
+    }
+}
