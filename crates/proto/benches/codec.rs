@@ -147,6 +147,7 @@ fn main() {
 }
 
 /// The best of many short rounds: what the path costs when nobody disturbs it.
+#[expect(clippy::print_stdout, reason = "the report is the benchmark's output")]
 fn report(name: &str, packets: u64, run: &mut dyn FnMut() -> u64) {
     let mut best = Duration::MAX;
     for _ in 0..200 {

@@ -107,3 +107,74 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     }
     names.next().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_plain_shared_or_wrong() {
+        let shared = |group, filter| Ok(FilterKind::Shared { group, filter });
+        let cases = [
+            ("a", Ok(FilterKind::Plain("a"))),
+            ("/", Ok(FilterKind::Plain("/"))),
+            ("#", Ok(FilterKind::Plain("#"))),
+            ("+", Ok(FilterKind::Plain("+"))),
+            ("+/+/#", Ok(FilterKind::Plain("+/+/#"))),
+            ("a//+", Ok(FilterKind::Plain("a//+"))),
+            ("$SYS/#", Ok(FilterKind::Plain("$SYS/#"))),
+            ("$shared/g/f", Ok(FilterKind::Plain("$shared/g/f"))),
+            ("$share/g/a/#", shared("g", "a/#")),
+            ("$share/g//", shared("g", "/")),
+            ("$share/g/$SYS/x", shared("g", "$SYS/x")),
+            ("$queue/a", shared("$queue", "a")),
+            ("", Err(FilterError::Empty)),
+            ("a\0b", Err(FilterError::Nul)),
+            ("a#", Err(FilterError::MultiLevelWildcard)),
+            ("#/a", Err(FilterError::MultiLevelWildcard)),
+            ("a/#/b", Err(FilterError::MultiLevelWildcard)),
+            ("##", Err(FilterError::MultiLevelWildcard)),
+            ("#/", Err(FilterError::MultiLevelWildcard)),
+            ("a+", Err(FilterError::SingleLevelWildcard)),
+            ("a/+b/c", Err(FilterError::SingleLevelWildcard)),
+            ("++", Err(FilterError::SingleLevelWildcard)),
+            ("+a/#", Err(FilterError::SingleLevelWildcard)),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(parse_filter(filter), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_specification_shows() {
+        let cases = [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/#", "sport", true),
+            ("sport/#", "sports", false),
+            ("#", "a/b", true),
+            ("#", "/", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("#", "$SYS", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("$SYS/#", "$SYS/", true),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
+            ("a/+/c", "a/$x/c", true),
+            ("a", "A", false),
+            ("a/b", "a", false),
+            ("a", "a/", false),
+            ("a/+/#", "a", false),
+            ("a/+/#", "a/b", true),
+        ];
+        for (filter, topic, expected) in cases {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+}

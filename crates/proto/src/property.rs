@@ -357,3 +357,24 @@ pub(crate) fn write_section<S: Sink>(out: &mut S, properties: &impl WritePropert
 pub(crate) trait WriteProperties {
     fn write_properties<S: Sink>(&self, out: &mut S);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_property_once_and_in_order() {
+        assert_eq!(PROPERTIES.len(), 27);
+        assert!(PROPERTIES.is_sorted_by_key(|row| row.id));
+        for row in PROPERTIES {
+            let repeats = [Place::Publish, Place::Subscribe, Place::Connect].map(|place| row.may_repeat_in(place));
+            let expected = match row.id {
+                0x26 => [true, true, true],
+                0x0B => [true, false, false],
+                _ => [false, false, false],
+            };
+            assert_eq!(repeats, expected, "{}", row.name);
+            assert_eq!(row.allowed_in(Place::Unsubscribe), row.id == 0x26);
+        }
+    }
+}

@@ -165,3 +165,25 @@ impl core::fmt::Display for ReasonCode {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_their_numbers_go_both_ways() {
+        let known = (0..=255).filter_map(ReasonCode::from_u8).collect::<Vec<_>>();
+        assert_eq!(known, ReasonCode::ALL);
+        assert_eq!(known.len(), 43);
+        assert!(ReasonCode::ALL.iter().all(|code| ReasonCode::from_u8(code.as_u8()) == Some(*code)));
+    }
+
+    #[test]
+    fn every_code_has_a_packet_that_may_carry_it() {
+        for code in ReasonCode::ALL {
+            assert!(PacketKind::ALL.iter().any(|kind| code.allowed_in(*kind)), "{code}");
+        }
+        let counts = PacketKind::ALL.map(|kind| ReasonCode::ALL.iter().filter(|code| code.allowed_in(kind)).count());
+        assert_eq!(counts, [0, 22, 0, 9, 9, 2, 2, 0, 12, 0, 7, 0, 0, 30, 3]);
+    }
+}

@@ -63,3 +63,28 @@ impl Sub for Instant {
         Duration::from_millis(self.ms_since(earlier))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_saturates_at_both_ends() {
+        assert_eq!(Instant::NEVER.plus_ms(1), Instant::NEVER);
+        assert_eq!(Instant(5).minus_ms(6), Instant::ZERO);
+        assert_eq!(Instant(5).plus_s(u32::MAX), Instant(5 + 4_294_967_295_000));
+        assert_eq!(Instant(5).ms_since(Instant(9)), 0);
+        assert_eq!(Instant(5) + Duration::MAX, Instant::NEVER);
+        assert_eq!(Instant(5) - Instant(2), Duration::from_millis(3));
+    }
+
+    #[test]
+    fn seconds_until_are_rounded_up() {
+        assert_eq!(Instant(1).s_until(Instant(1)), 0);
+        assert_eq!(Instant(1).s_until(Instant(2)), 1);
+        assert_eq!(Instant(1).s_until(Instant(1001)), 1);
+        assert_eq!(Instant(1).s_until(Instant(1002)), 2);
+        assert_eq!(Instant(9).s_until(Instant(1)), 0);
+        assert_eq!(Instant::ZERO.s_until(Instant::NEVER), u32::MAX);
+    }
+}

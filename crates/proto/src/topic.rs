@@ -43,3 +43,33 @@ fn has_levels_at_most(name: &str, max: usize) -> bool {
     // A name of n bytes has at most n + 1 levels, so a short one needs no count.
     name.len() < max || name.bytes().filter(|byte| *byte == b'/').count() < max
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_at_their_border() {
+        let limits = TopicLimits { levels_max: 3, bytes_max: 6 };
+        for (name, expected) in [
+            ("a", true),
+            ("a/b/c", true),
+            ("a/b/c/d", false),
+            ("//", true),
+            ("///", false),
+            ("abcdef", true),
+            ("abcdefg", false),
+        ] {
+            assert_eq!(within(name, &limits), expected, "{name}");
+        }
+        assert!(!within("a", &TopicLimits { levels_max: 0, bytes_max: 9 }));
+    }
+
+    #[test]
+    fn names_with_wildcards_nul_or_nothing_are_refused() {
+        assert_eq!(check(""), Err(Violation::TopicNameEmpty));
+        assert_eq!(check("a/+"), Err(Violation::TopicNameWildcard));
+        assert_eq!(check("a\0"), Err(Violation::NulInString));
+        assert_eq!(check("a b/ü"), Ok(()));
+    }
+}

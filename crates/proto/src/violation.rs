@@ -143,7 +143,7 @@ violations! {
     AuthWithoutMethodInConnect => ProtocolError, "MQTT-4.12.0-7", "AUTH although CONNECT had no authentication method";
     AuthMethodChanged => ProtocolError, "MQTT-4.12.0-5", "authentication method differs from the one in CONNECT";
     AuthUnexpected => ProtocolError, "4.12", "AUTH out of turn";
-    PacketIdInUse => PacketIdentifierInUse, "MQTT-2.2.1-3", "packet identifier is in use for another kind of exchange";
+    PacketIdInUse => ProtocolError, "MQTT-2.2.1-3", "packet identifier is in use for another kind of exchange";
     KeepAliveTimeout => KeepAliveTimeout, "MQTT-3.1.2-22", "nothing came within one and a half times the keep alive";
 }
 
