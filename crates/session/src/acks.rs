@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use breakwater_proto::{QoS, ReasonCode, Version, encode_puback, encode_pubrec};
 
-/// The place of one acknowledgement whose message is on its way to durability.
+/// The place of one acknowledgement whose message is on its way to durability. Means nothing to another session: a
+/// completion has to name the session that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AckTicket(pub u32);
 
@@ -29,6 +30,16 @@ struct Waiting {
 }
 
 impl Acks {
+    /// Tickets go on where an earlier ring of the session ended, or the completion of an old publish would let out the
+    /// answer to a new one.
+    pub(crate) fn starting_at(first: AckTicket) -> Acks {
+        Acks { first: first.0, ..Acks::default() }
+    }
+
+    pub(crate) fn next_ticket(&self) -> AckTicket {
+        AckTicket(self.first.wrapping_add(self.waiting.len() as u32))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -44,7 +55,7 @@ impl Acks {
     pub(crate) fn push(&mut self, qos: QoS, packet_id: u16, ready: Option<ReasonCode>) -> AckTicket {
         let exactly_once = qos == QoS::ExactlyOnce;
         let loose = !exactly_once || ready.is_some_and(ReasonCode::is_error);
-        let ticket = AckTicket(self.first.wrapping_add(self.waiting.len() as u32));
+        let ticket = self.next_ticket();
         self.loose += usize::from(loose);
         self.waiting.push_back(Waiting { packet_id, exactly_once, loose, wanted: true, ready });
         ticket
@@ -65,9 +76,10 @@ impl Acks {
         Some((qos, waiting.packet_id))
     }
 
-    /// A repeated QoS 2 publish: true if its PUBREC still waits, and will now be sent when its time comes.
+    /// A repeated QoS 2 publish: true if its PUBREC is not decided yet, and will now be sent when it is.
     pub(crate) fn want_again(&mut self, packet_id: u16) -> bool {
-        let same = |waiting: &&mut Waiting| waiting.exactly_once && waiting.packet_id == packet_id;
+        let same =
+            |waiting: &&mut Waiting| waiting.exactly_once && waiting.ready.is_none() && waiting.packet_id == packet_id;
         match self.waiting.iter_mut().find(same) {
             Some(waiting) => {
                 waiting.wanted = true;

@@ -16,7 +16,7 @@ pub enum Received {
 }
 
 /// Unfinished business of QoS 1 and 2 from the client; most sessions have none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbound {
     awaiting_release: AwaitingRelease,
     acks: Acks,
@@ -30,6 +30,26 @@ impl Inbound {
     /// Publishes under way. The second bound is for a client that releases ids before it got PUBREC.
     fn unfinished(&self) -> usize {
         (self.awaiting_release.len() + self.acks.loose_len()).max(self.acks.len())
+    }
+
+    /// A QoS 2 publish that is held: PUBREC again [MQTT-4.3.3-10], but not before what it promises holds, and not ahead of
+    /// earlier answers.
+    fn on_repeat(
+        &mut self,
+        link: &Link,
+        packet_id: u16,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Received, Violation> {
+        if self.acks.is_empty() {
+            encode_pubrec(link.version, packet_id, ReasonCode::Success, out);
+        } else if !self.acks.want_again(packet_id) {
+            if self.acks.len() >= receive_maximum(link.version, limits) {
+                return Err(Violation::ReceiveMaximumExceeded);
+            }
+            self.acks.push(QoS::ExactlyOnce, packet_id, Some(ReasonCode::Success));
+        }
+        Ok(Received::Repeat)
     }
 }
 
@@ -74,7 +94,7 @@ impl Session {
 
     /// Keeps the place of an answer whose message is on its way to durability.
     pub fn acknowledge_later(&mut self, qos: QoS, packet_id: u16) -> AckTicket {
-        self.inbound.get_or_insert_default().acks.push(qos, packet_id, None)
+        self.inbound_mut().acks.push(qos, packet_id, None)
     }
 
     /// The message of `ticket` is durable, or failed to be: lets its answer out, and every ready one behind it. With no
@@ -130,6 +150,7 @@ impl Session {
     pub(crate) fn trim_inbound(&mut self) {
         if let Some(inbound) = self.inbound.as_deref_mut() {
             if inbound.awaiting_release.len() == 0 && inbound.acks.is_empty() {
+                self.next_ticket = inbound.acks.next_ticket();
                 self.inbound = None;
             } else {
                 inbound.awaiting_release.shrink();
@@ -144,13 +165,9 @@ impl Session {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Received, Violation> {
-        let inbound = self.inbound.get_or_insert_default();
+        let inbound = self.inbound_mut();
         if inbound.awaiting_release.contains(packet_id) {
-            // [MQTT-4.3.3-10], but no PUBREC may leave before what it promises holds
-            if !inbound.acks.want_again(packet_id) {
-                encode_pubrec(link.version, packet_id, ReasonCode::Success, out);
-            }
-            return Ok(Received::Repeat);
+            return inbound.on_repeat(link, packet_id, limits, out);
         }
         self.check_quota(link, limits)?;
         if let Some(inbound) = self.inbound.as_deref_mut() {
@@ -165,6 +182,13 @@ impl Session {
             return Err(Violation::ReceiveMaximumExceeded); // [MQTT-3.3.4-7]
         }
         Ok(())
+    }
+
+    fn inbound_mut(&mut self) -> &mut Inbound {
+        let first = self.next_ticket;
+        self.inbound.get_or_insert_with(|| {
+            Box::new(Inbound { awaiting_release: AwaitingRelease::default(), acks: Acks::starting_at(first) })
+        })
     }
 
     fn unfinished_publishes(&self) -> usize {

@@ -52,45 +52,56 @@ impl Session {
         }
     }
 
-    /// PUBACK. Goes on with what waited for quota.
+    /// PUBACK. What waited for quota goes with the next call of [`Session::pump`], so that acknowledgements which came
+    /// together cost one.
     #[inline]
-    pub fn on_puback(&mut self, link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
+    pub fn on_puback(&mut self, _link: &mut Link, ack: &Ack<'_>, _env: &mut Env<'_>) -> Acked {
         let Some(outbound) = self.outbound.as_deref_mut() else { return Acked::Unknown };
         match outbound.inflight.get(ack.packet_id) {
-            Some(Entry::Published(pending)) if pending.qos == QoS::AtLeastOnce => self.finish(ack.packet_id, link, env),
+            Some(Entry::Published(pending)) if pending.qos == QoS::AtLeastOnce => {
+                outbound.inflight.finish(ack.packet_id);
+                Acked::Finished
+            }
             _ => Acked::Unknown,
         }
     }
 
-    /// PUBREC. Answers PUBREL, or ends the delivery if the client refused it.
+    /// PUBREC. Answers PUBREL, or ends the delivery if the client refused it; then call [`Session::pump`].
     #[inline]
     pub fn on_pubrec(&mut self, link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
         let id = ack.packet_id;
-        let entry = self.outbound.as_deref().and_then(|outbound| outbound.inflight.get(id));
-        let (acked, reason) = match entry {
+        let inflight = self.outbound.as_deref_mut().map(|outbound| &mut outbound.inflight);
+        let (acked, reason) = match inflight.as_ref().and_then(|inflight| inflight.get(id)) {
             Some(Entry::Published(pending)) if pending.qos == QoS::ExactlyOnce => {
-                if ack.reason.is_error() {
-                    return self.finish(id, link, env);
-                }
-                (Acked::Released, ReasonCode::Success) // [MQTT-4.3.3-4]
+                let refused = ack.reason.is_error();
+                (if refused { Acked::Finished } else { Acked::Released }, ReasonCode::Success)
             }
             Some(Entry::Released) => (Acked::Released, ReasonCode::Success),
             // The client waits for a PUBREL all the same; without one it would keep the id for ever.
             _ => (Acked::Unknown, ReasonCode::PacketIdentifierNotFound),
         };
-        if let (Acked::Released, Some(outbound)) = (acked, self.outbound.as_deref_mut()) {
-            outbound.inflight.release(id);
+        if let Some(inflight) = inflight {
+            match acked {
+                Acked::Finished => inflight.finish(id),
+                Acked::Released => inflight.release(id),
+                Acked::Unknown => {}
+            }
         }
-        encode_pubrel(link.version, id, reason, env.out);
+        if acked != Acked::Finished {
+            encode_pubrel(link.version, id, reason, env.out); // [MQTT-4.3.3-4]
+        }
         acked
     }
 
-    /// PUBCOMP. Goes on with what waited for quota.
+    /// PUBCOMP. Like PUBACK.
     #[inline]
-    pub fn on_pubcomp(&mut self, link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
+    pub fn on_pubcomp(&mut self, _link: &mut Link, ack: &Ack<'_>, _env: &mut Env<'_>) -> Acked {
         let Some(outbound) = self.outbound.as_deref_mut() else { return Acked::Unknown };
         match outbound.inflight.get(ack.packet_id) {
-            Some(Entry::Released) => self.finish(ack.packet_id, link, env),
+            Some(Entry::Released) => {
+                outbound.inflight.finish(ack.packet_id);
+                Acked::Finished
+            }
             _ => Acked::Unknown,
         }
     }
@@ -102,7 +113,7 @@ impl Session {
         self.pump(link, env)
     }
 
-    /// Sends what waits while quota and room last. Call it when the socket took some bytes.
+    /// Sends what waits while quota and room last. Call it when an acknowledgement came or the socket took some bytes.
     pub fn pump(&mut self, link: &mut Link, env: &mut Env<'_>) -> Pumped {
         let mut pumped = Pumped::default();
         let Some(outbound) = self.outbound.as_deref_mut() else { return pumped };
@@ -219,17 +230,6 @@ impl Session {
         let (taken, displaced) = queue.push(pending, env.limits);
         env.drops.queue_full += u64::from(displaced);
         if taken { Delivered::Queued } else { dropped(DropReason::QueueFull, env) }
-    }
-
-    #[inline]
-    fn finish(&mut self, id: u16, link: &mut Link, env: &mut Env<'_>) -> Acked {
-        if let Some(outbound) = self.outbound.as_deref_mut() {
-            outbound.inflight.finish(id);
-        }
-        if self.has_backlog() {
-            self.pump(link, env);
-        }
-        Acked::Finished
     }
 }
 

@@ -2,6 +2,7 @@
 
 use breakwater_proto::Message;
 
+use crate::AckTicket;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 
@@ -19,6 +20,8 @@ pub struct Session {
     expiry_s: u32,
     /// Packet id of the next delivery of QoS 1 or 2.
     pub(crate) next_id: u16,
+    /// First ticket of the next ring of acknowledgements, while there is none.
+    pub(crate) next_ticket: AckTicket,
 }
 
 /// A will, ready to be published.
@@ -42,6 +45,7 @@ impl Session {
             outbound: None,
             expiry_s,
             next_id: 1,
+            next_ticket: AckTicket(0),
         }
     }
 

@@ -2,7 +2,6 @@ mod acknowledgements;
 mod aliases;
 mod connect;
 mod delivery;
-mod model;
 mod pair;
 mod queueing;
 mod receiving;

@@ -173,7 +173,11 @@ impl Pair {
     }
 
     pub(super) fn puback(&mut self, id: u16) -> Acked {
-        self.with_link(|session, link, env| session.on_puback(link, &Ack::new(id, ReasonCode::Success), env))
+        self.with_link(|session, link, env| {
+            let acked = session.on_puback(link, &Ack::new(id, ReasonCode::Success), env);
+            session.pump(link, env);
+            acked
+        })
     }
 
     pub(super) fn pubrec(&mut self, id: u16) -> Acked {
@@ -181,11 +185,19 @@ impl Pair {
     }
 
     pub(super) fn pubrec_with(&mut self, id: u16, reason: ReasonCode) -> Acked {
-        self.with_link(|session, link, env| session.on_pubrec(link, &Ack::new(id, reason), env))
+        self.with_link(|session, link, env| {
+            let acked = session.on_pubrec(link, &Ack::new(id, reason), env);
+            session.pump(link, env);
+            acked
+        })
     }
 
     pub(super) fn pubcomp(&mut self, id: u16) -> Acked {
-        self.with_link(|session, link, env| session.on_pubcomp(link, &Ack::new(id, ReasonCode::Success), env))
+        self.with_link(|session, link, env| {
+            let acked = session.on_pubcomp(link, &Ack::new(id, ReasonCode::Success), env);
+            session.pump(link, env);
+            acked
+        })
     }
 
     pub(super) fn pump(&mut self) -> Pumped {

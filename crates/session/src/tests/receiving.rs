@@ -171,6 +171,30 @@ fn an_answer_of_an_earlier_connection_is_not_sent() {
 }
 
 #[test]
+fn a_late_completion_of_an_earlier_connection_lets_no_new_answer_out() {
+    let mut pair = Pair::v5();
+    let old = pair.session.acknowledge_later(QoS::AtLeastOnce, 1);
+    pair.reconnect();
+    let new = pair.session.acknowledge_later(QoS::AtLeastOnce, 2);
+    pair.ready(old, ReasonCode::Success);
+    assert_eq!(pair.got(), []);
+    pair.ready(new, ReasonCode::Success);
+    assert_eq!(pair.got(), [Got::PubAck(2, ReasonCode::Success)]);
+}
+
+#[test]
+fn a_repeated_pubrec_keeps_its_place_behind_earlier_answers() {
+    let mut pair = Pair::v5();
+    pair.publish_qos(QoS::ExactlyOnce, 1).unwrap();
+    let ticket = pair.session.acknowledge_later(QoS::AtLeastOnce, 2);
+    pair.got();
+    assert_eq!(pair.publish_qos(QoS::ExactlyOnce, 1), Ok(Received::Repeat));
+    assert_eq!(pair.got(), []);
+    pair.ready(ticket, ReasonCode::Success);
+    assert_eq!(pair.got(), [Got::PubAck(2, ReasonCode::Success), Got::PubRec(1, ReasonCode::Success)]);
+}
+
+#[test]
 fn a_repeated_qos_2_publish_is_not_answered_before_its_message_is_durable() {
     let mut pair = Pair::v5();
     pair.publish(&publish("t", QoS::ExactlyOnce, 1)).unwrap();
