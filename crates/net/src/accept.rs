@@ -33,8 +33,8 @@ struct Listener {
 /// What an attempt came to.
 pub(crate) enum Accepted {
     Connection(TcpStream, Peer),
-    /// The node is full: the connection was closed.
-    Full(Peer),
+    /// The node is full: this one is to be dropped.
+    Full(TcpStream, Peer),
     /// Nothing to accept now.
     Nothing,
     /// No descriptors, or no memory, are left: accepting pauses.
@@ -102,7 +102,7 @@ impl Acceptor {
                     let peer = Peer { address, listener: u16::try_from(at).unwrap_or(u16::MAX) };
                     // More than one shard may pass here at once; the bound is off by their number at most.
                     if self.open.load(Ordering::Relaxed) >= self.open_max {
-                        return Accepted::Full(peer);
+                        return Accepted::Full(stream, peer);
                     }
                     self.open.fetch_add(1, Ordering::Relaxed);
                     return Accepted::Connection(stream, peer);

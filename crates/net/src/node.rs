@@ -43,7 +43,7 @@ pub fn start<E: Engine>(
     listening: Vec<Listening>,
     shards: u16,
     options: &Options,
-    engine: impl Fn(ShardId) -> E + Send + Sync + 'static,
+    engine: impl Fn(ShardId, Instant) -> E + Send + Sync + 'static,
     journal: impl Fn(ShardId) -> Box<dyn Journal>,
 ) -> io::Result<Node> {
     let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -65,13 +65,14 @@ pub fn start<E: Engine>(
         let accepts_per_turn = options.accepts_per_turn;
         let body = move || {
             let _guard = AbortOnPanic;
+            let mut clock = Clock::new(origin);
             let running = Loop {
-                engine: engine(shard),
+                engine: engine(shard, clock.read().0),
                 sockets,
                 acceptor,
                 poll,
                 events: Events::with_capacity(EVENTS),
-                clock: Clock::new(origin),
+                clock,
                 bells,
                 shard: usize::from(shard),
                 stop,

@@ -79,9 +79,13 @@ impl Sockets {
         self.unix_ms = unix_ms;
     }
 
-    /// Start of a turn: what was left over goes out where there is room, and calls that came are noted.
-    pub(crate) fn collect(&mut self) {
+    /// Start of a turn: what was left over goes out where there is room, calls that came are noted, and batches that came
+    /// home are handed out.
+    pub(crate) fn collect(&mut self, mut spare: impl FnMut(Box<Batch>)) {
         for (to, outbox) in self.outboxes.iter_mut().enumerate() {
+            while let Some(batch) = outbox.spare() {
+                spare(batch);
+            }
             if outbox.has_news() {
                 outbox.acknowledge_call();
                 if outbox.flush() {
@@ -117,11 +121,6 @@ impl Sockets {
     /// All mail that this shard ever sent has been taken.
     pub(crate) fn is_settled(&self) -> bool {
         self.outboxes.iter().all(Outbox::is_settled)
-    }
-
-    /// A batch of this shard's that came home from `from` empty.
-    pub fn spare(&mut self, from: ShardId) -> Option<Box<Batch>> {
-        self.outboxes.get_mut(usize::from(from))?.spare()
     }
 }
 

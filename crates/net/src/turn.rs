@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater_proto::Instant;
-use breakwater_shard::{Clock as ClockReading, Driver as _, Event, Peer, Ready, Shard, TurnEnd};
+use breakwater_shard::{Batch, Clock as ClockReading, Driver as _, Event, Peer, Ready, Shard, TurnEnd};
 use mio::{Events, Poll, Token};
 
 use crate::accept::{Accepted, Acceptor};
@@ -16,10 +16,13 @@ use crate::sockets::{Sockets, Transport};
 
 /// What a loop drives: a [`Shard`], or a stand-in in tests.
 pub trait Engine {
-    /// Takes a fresh connection and gives its slot; none at its bound, and the transport is dropped.
+    /// Takes a fresh connection, reads from it in the next turn, and gives its slot; none at its bound, and the transport is
+    /// dropped.
     fn accept(&mut self, sockets: &mut Sockets, peer: Peer, transport: Transport, now: Instant) -> Option<u32>;
     /// Notes that a connection is ready. Spurious calls are harmless.
     fn ready(&mut self, slot: u32, ready: Ready);
+    /// Takes back a batch that another shard has emptied.
+    fn reclaim(&mut self, batch: Box<Batch>);
     /// Does a bounded amount of work.
     fn turn(&mut self, sockets: &mut Sockets, clock: ClockReading) -> TurnEnd;
     /// Begins to say good-bye to all connections.
@@ -74,7 +77,7 @@ impl<E: Engine> Loop<E> {
             let (instant, unix_ms) = self.clock.read();
             now = instant;
             self.sockets.set_time(unix_ms);
-            self.sockets.collect();
+            self.sockets.collect(|batch| self.engine.reclaim(batch));
             self.note_events();
             if self.stop.asked() && !self.stopping {
                 self.stopping = true;
@@ -149,9 +152,10 @@ impl<E: Engine> Loop<E> {
         for _ in 0..self.accepts_per_turn {
             match self.acceptor.accept(now) {
                 Accepted::Connection(stream, peer) => self.welcome(stream, peer, now),
-                Accepted::Full(peer) => {
+                Accepted::Full(stream, peer) => {
                     let reason = "the node has as many connections as limits.connections allows";
                     self.sockets.event(Event::Refused { peer, client: "", reason, code: QUOTA_EXCEEDED });
+                    drop(stream);
                 }
                 Accepted::Nothing => return,
                 Accepted::Starved(fault) => {
@@ -163,10 +167,8 @@ impl<E: Engine> Loop<E> {
     }
 
     fn welcome(&mut self, stream: mio::net::TcpStream, peer: Peer, now: Instant) {
-        match self.engine.accept(&mut self.sockets, peer, Sockets::transport(stream), now) {
-            // Most clients have sent their CONNECT by now: a read at once saves registering here those who live elsewhere.
-            Some(slot) => self.engine.ready(slot, Ready { readable: true, writable: false, read_closed: false }),
-            None => self.sockets.forget(),
+        if self.engine.accept(&mut self.sockets, peer, Sockets::transport(stream), now).is_none() {
+            self.sockets.forget();
         }
     }
 
@@ -208,6 +210,10 @@ impl Engine for Shard<Transport> {
 
     fn ready(&mut self, slot: u32, ready: Ready) {
         Self::ready(self, slot, ready);
+    }
+
+    fn reclaim(&mut self, batch: Box<Batch>) {
+        Self::reclaim(self, batch);
     }
 
     fn turn(&mut self, sockets: &mut Sockets, clock: ClockReading) -> TurnEnd {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use breakwater_net::{Engine, Journal, Listening, Node, Options, Sockets, Transport};
 use breakwater_proto::Instant;
-use breakwater_shard::{Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
+use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
 
 /// Echoes; a connection that sends `q` is told `bye` and closed with whatever else it sent unread.
 #[derive(Default)]
@@ -48,6 +48,7 @@ impl Engine for Echo {
         self.open.resize(self.open.len().max(free + 1), false);
         self.open[free] = true;
         let slot = u32::try_from(free).ok()?;
+        self.ready.push_back(slot);
         sockets.place(slot, transport).then_some(slot)
     }
 
@@ -56,6 +57,8 @@ impl Engine for Echo {
             self.ready.push_back(slot);
         }
     }
+
+    fn reclaim(&mut self, _: Box<Batch>) {}
 
     fn turn(&mut self, sockets: &mut Sockets, _: Clock) -> TurnEnd {
         while let Some(slot) = self.ready.pop_front() {
@@ -102,7 +105,7 @@ fn serve(shards: u16, options: &Options, patient: bool) -> (Node, SocketAddr, Li
     let address = listening[0].address;
     let lines = Lines::default();
     let journal = lines.clone();
-    let engine = move |_| Echo { patient, ..Echo::default() };
+    let engine = move |_, _| Echo { patient, ..Echo::default() };
     let node = breakwater_net::start(listening, shards, options, engine, |_| Box::new(journal.clone()))
         .expect("threads can be started");
     (node, address, lines)

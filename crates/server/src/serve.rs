@@ -86,7 +86,7 @@ fn run(
 fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log) -> io::Result<Node> {
     let mut router = resolved.router.clone();
     (router.shards, router.hash_seed) = (shards, chance());
-    let policy = Arc::new(breakwater_auth::AllowAll);
+    let policy = Arc::new(breakwater_auth::Open);
     let setup = Setup {
         id: 0,
         shards,
@@ -99,7 +99,7 @@ fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log)
     };
     let mut net = resolved.net.clone();
     net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
-    let engine = move |id| Shard::<Transport>::new(Setup { id, ..setup.clone() });
+    let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
     breakwater_net::start(listening, shards, &net, engine, |_| Box::new(log.clone()))
 }
 
