@@ -1,6 +1,6 @@
 //! One connection: bytes in, bytes out, and how far it has come.
 
-use breakwater_contract::Principal;
+use breakwater_contract::{Principal, Verdict};
 use breakwater_proto::{Instant, ReasonCode, Violation};
 use breakwater_session::Link;
 
@@ -71,6 +71,27 @@ pub(crate) struct Rare {
     pub(crate) auth_method: Option<Box<str>>,
     /// A re-authentication is under way.
     pub(crate) reauthenticating: bool,
+    /// What the packet at the front of `tail` waits for.
+    pub(crate) questions: Questions,
+}
+
+/// Authorization questions about one packet. Empty when no packet waits.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    /// Asked and not answered.
+    pub(crate) open: u32,
+    /// Answers, by number of the question within the packet.
+    pub(crate) answers: Vec<(u32, Verdict)>,
+    /// The deadline has passed: what is not answered is denied.
+    pub(crate) overdue: bool,
+    /// Until when answers are waited for.
+    pub(crate) until: Instant,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { open: 0, answers: Vec::new(), overdue: false, until: Instant(0) }
+    }
 }
 
 /// Plain bits of a connection.

@@ -254,8 +254,9 @@ impl<T: Send> Shard<T> {
         while let Some(completion) = self.completions.pop_front() {
             match completion {
                 Completion::Auth { token, step } => self.on_auth_step(driver, token, step),
-                // Sessions, messages and verdicts live in memory: nothing of this kind is asked for.
-                Completion::Authorized { .. } | Completion::Durable { .. } | Completion::Session { .. } => {
+                Completion::Authorized { token, verdict } => self.on_authorized(token, verdict),
+                // Sessions and messages live in memory: nothing of this kind is asked for.
+                Completion::Durable { .. } | Completion::Session { .. } => {
                     self.counters.bump(Metric::DroppedGone);
                 }
             }

@@ -133,6 +133,7 @@ impl<T: Send> Shard<T> {
             match step {
                 Ok(Step::Used(count)) => done += count,
                 Ok(Step::Partial(need)) => return (done, Stop::Partial(need)),
+                Ok(Step::Parked) => return (done, Stop::Held),
                 Ok(Step::Gone) => return (bytes.len(), Stop::Closed),
                 Err(cause) => {
                     self.close(driver, slot, cause);
@@ -164,14 +165,22 @@ impl<T: Send> Shard<T> {
         self.counters.bump(Metric::PacketsReceived);
         let length = frame.len;
         match decode(conn.link.version, &frame)? {
-            Packet::Publish(publish) => self.on_publish(driver, slot, &publish, spend)?,
+            Packet::Publish(publish) => {
+                if !self.on_publish(driver, slot, &publish, spend)? {
+                    return Ok(Step::Parked);
+                }
+            }
             Packet::PubAck(ack) => self.on_acknowledged(slot, |session, link, env| session.on_puback(link, &ack, env)),
             Packet::PubRec(ack) => self.on_acknowledged(slot, |session, link, env| session.on_pubrec(link, &ack, env)),
             Packet::PubComp(ack) => {
                 self.on_acknowledged(slot, |session, link, env| session.on_pubcomp(link, &ack, env));
             }
             Packet::PubRel(ack) => self.on_release(slot, ack.packet_id),
-            Packet::Subscribe(subscribe) => self.on_subscribe(slot, &subscribe, spend)?,
+            Packet::Subscribe(subscribe) => {
+                if !self.on_subscribe(slot, &subscribe, spend)? {
+                    return Ok(Step::Parked);
+                }
+            }
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, &unsubscribe, spend)?,
             Packet::PingReq => {
                 self.pool.ready(&mut conn.out);
@@ -201,6 +210,8 @@ pub(crate) enum Step {
     Used(usize),
     /// A whole packet is not there yet; its length, or 0.
     Partial(u32),
+    /// The packet waits for an answer: it stays where it is.
+    Parked,
     /// The connection is no longer here.
     Gone,
 }

@@ -6,11 +6,12 @@ use breakwater_proto::{Instant, MessageView, Publish, QoS, ReasonCode, Split, Vi
 use breakwater_router::Subscriber;
 use breakwater_session::{Acked, Env, Link, Received, Session};
 
-use crate::conn::Cause;
+use crate::conn::{Cause, Questions};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
 use crate::route::Run;
 use crate::shard::{Shard, later};
+use crate::wheel::{Kind, Timer};
 
 /// Topics that belong to the broker: clients read them at most.
 pub(crate) fn is_reserved(topic: &str) -> bool {
@@ -53,7 +54,9 @@ impl<T: Send> Shard<T> {
         if by_itself {
             let length = frame.len;
             self.counters.bump(Metric::PacketsReceived);
-            self.on_publish(driver, slot, &publish, spend)?;
+            if !self.on_publish(driver, slot, &publish, spend)? {
+                return Ok(Step::Parked);
+            }
             return Ok(if self.conns.get(slot).is_some() { Step::Used(length) } else { Step::Gone });
         }
         if !breakwater_proto::topic::within(publish.topic, &limits.topic) {
@@ -85,15 +88,14 @@ impl<T: Send> Shard<T> {
         Ok(Step::Used(length))
     }
 
-    /// Any PUBLISH.
+    /// Any PUBLISH. `false`: it waits for a verdict, come again.
     pub(crate) fn on_publish<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         slot: u32,
         publish: &Publish<'_>,
         spend: &mut Spend,
-    ) -> Result<(), Cause> {
-        self.count_publish(publish.qos);
+    ) -> Result<bool, Cause> {
         self.check_publish(publish)?;
         let mut topic = std::mem::take(&mut self.topic);
         let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic);
@@ -108,8 +110,8 @@ impl<T: Send> Shard<T> {
         publish: &Publish<'_>,
         spend: &mut Spend,
         aliased: &mut String,
-    ) -> Result<(), Cause> {
-        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+    ) -> Result<bool, Cause> {
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         let topic = if publish.topic_alias.is_some() {
             aliased.clear();
             aliased.push_str(conn.link.resolve_alias(publish)?);
@@ -118,17 +120,21 @@ impl<T: Send> Shard<T> {
             publish.topic
         };
         let session = conn.session;
+        // Asked first: nothing may have happened yet if the packet has to wait.
+        let Some(denied) = self.permit_publish(slot, topic, publish) else { return Ok(false) };
+        self.count_publish(publish.qos);
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         if publish.qos != QoS::AtMostOnce {
-            let Some(resident) = self.sessions.get_mut(session) else { return Ok(()) };
+            let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };
             self.pool.ready(&mut conn.out);
             let limits = &self.options.limits;
             let received = resident.session.on_publish(&mut conn.link, publish, limits, &mut conn.out)?;
             self.mark_dirty(slot);
             if received == Received::Repeat {
-                return Ok(());
+                return Ok(true);
             }
         }
-        let reason = match self.permit_publish(slot, topic, publish) {
+        let reason = match denied {
             Some(reason) => reason,
             None => self.accept_publish(driver, slot, topic, publish, spend),
         };
@@ -137,15 +143,15 @@ impl<T: Send> Shard<T> {
                 ReasonCode::TopicNameInvalid => {
                     Err(Cause::NotPermitted(reason, "the topic is longer or deeper than allowed"))
                 }
-                _ => Ok(()),
+                _ => Ok(true),
             };
         }
-        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
-        let Some(resident) = self.sessions.get_mut(session) else { return Ok(()) };
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
+        let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };
         self.pool.ready(&mut conn.out);
         resident.session.acknowledge(&mut conn.link, publish.qos, publish.packet_id, reason, &mut conn.out);
         self.mark_dirty(slot);
-        Ok(())
+        Ok(true)
     }
 
     fn count_publish(&mut self, qos: QoS) {
@@ -172,44 +178,113 @@ impl<T: Send> Shard<T> {
         Ok(())
     }
 
-    /// `Some`: not routed, and this is what the client is told.
-    fn permit_publish(&mut self, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<ReasonCode> {
+    /// `Some(Some(..))`: not to be routed, and this is what the client is told. `None`: it is not known yet.
+    #[expect(clippy::option_option, reason = "not known, known to be fine, known to be denied")]
+    fn permit_publish(&mut self, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<Option<ReasonCode>> {
         if !breakwater_proto::topic::within(topic, &self.options.limits.topic) {
-            return Some(ReasonCode::TopicNameInvalid);
+            return Some(Some(ReasonCode::TopicNameInvalid));
         }
         let action = Action::Publish { topic, qos: publish.qos, retain: publish.retain };
         let denied = if is_reserved(topic) {
             Some(ReasonCode::NotAuthorized)
         } else {
-            match self.verdict(slot, action) {
+            match self.verdict(slot, action, 0) {
                 Verdict::Allow => None,
                 Verdict::Deny(reason) => Some(reason),
-                Verdict::Ask => Some(ReasonCode::NotAuthorized),
+                Verdict::Ask => {
+                    self.park(slot);
+                    return None;
+                }
             }
         };
+        self.forget_questions(slot);
         if denied.is_some() {
             self.counters.bump(Metric::PublishDenied);
         }
-        denied
+        Some(denied)
     }
 
-    /// May the client of this connection do it?
-    pub(crate) fn verdict(&self, slot: u32, action: Action<'_>) -> Verdict {
+    /// May the client of this connection do it? `Ask`: the question is under way; come again when it is answered.
+    /// `number`: of the question within the packet.
+    pub(crate) fn verdict(&mut self, slot: u32, action: Action<'_>, number: u32) -> Verdict {
         if self.open {
             return Verdict::Allow;
         }
+        let verdict = self.ask_authorizer(slot, action, number);
+        if verdict == Verdict::Ask
+            && let Some(conn) = self.conns.get_mut(slot)
+        {
+            conn.rare().questions.open += 1;
+        }
+        verdict
+    }
+
+    fn ask_authorizer(&self, slot: u32, action: Action<'_>, number: u32) -> Verdict {
         let Some(conn) = self.conns.get(slot) else { return Verdict::Deny(ReasonCode::NotAuthorized) };
         let Some(resident) = self.sessions.get(conn.session) else {
             return Verdict::Deny(ReasonCode::NotAuthorized);
         };
+        if let Some(rare) = &conn.rare {
+            let questions = &rare.questions;
+            if let Some((_, verdict)) = questions.answers.iter().find(|(asked, _)| *asked == number) {
+                return *verdict;
+            }
+            if questions.overdue {
+                return Verdict::Deny(ReasonCode::NotAuthorized);
+            }
+        }
         let anonymous = breakwater_contract::Principal::default();
         let subject = Subject {
-            token: self.token(slot, 0),
+            token: self.token(slot, number),
             client_id: resident.session.client_id(),
             principal: conn.rare.as_ref().map_or(&anonymous, |rare| &rare.principal),
             peer: conn.peer.address,
         };
         self.authorizer.check(&subject, action)
+    }
+
+    /// Stops reading until all questions about the packet in front are answered, or the time for that is over.
+    pub(crate) fn park(&mut self, slot: u32) {
+        let Some(generation) = self.conns.generation(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.flags.parked = true;
+        let at = later(self.now, u64::from(self.options.connect_timeout_ms));
+        conn.rare().questions.until = at;
+        self.wheel.set(at, Timer { kind: Kind::Verdict, slot, generation });
+    }
+
+    /// The packet that had questions is dealt with.
+    pub(crate) fn forget_questions(&mut self, slot: u32) {
+        if !self.open
+            && let Some(rare) = self.conns.get_mut(slot).and_then(|conn| conn.rare.as_deref_mut())
+        {
+            rare.questions = Questions::default();
+        }
+    }
+
+    /// An answer to a question has come: with the last one the connection goes on.
+    pub(crate) fn on_authorized(&mut self, token: Token, verdict: Verdict) {
+        if self.conns.generation(token.slot) != Some(token.generation) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(token.slot) else { return };
+        let questions = &mut conn.rare().questions;
+        if questions.open == 0 {
+            return;
+        }
+        questions.answers.push((token.sequence, verdict));
+        questions.open -= 1;
+        if questions.open == 0 {
+            self.unpark(token.slot);
+        }
+    }
+
+    pub(crate) fn unpark(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.flags.parked = false;
+            conn.flags.tail_ready |= !conn.tail.is_empty();
+        }
+        self.schedule(slot);
     }
 
     pub(crate) fn token(&self, slot: u32, sequence: u32) -> Token {

@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::sync::Arc;
+
 use breakwater_contract::{Action, Metric, Verdict};
 use breakwater_proto::{
     FilterKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe, UserProperties,
@@ -21,11 +23,15 @@ impl<T: Send> Shard<T> {
         slot: u32,
         subscribe: &Subscribe<'_>,
         spend: &mut Spend,
-    ) -> Result<(), Cause> {
-        let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+    ) -> Result<bool, Cause> {
+        let Some(conn) = self.conns.get(slot) else { return Ok(true) };
         let (version, bridge) = (conn.link.version, conn.flags.bridge);
         if subscribe.subscription_id.is_some() && !self.options.limits.subscription_ids_available {
             return Err(Violation::SubscriptionIdentifiersNotSupported.into());
+        }
+        if !self.open && self.asks_about(slot, subscribe) {
+            self.park(slot);
+            return Ok(false);
         }
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
@@ -59,7 +65,23 @@ impl<T: Send> Shard<T> {
         for index in first_job..self.retained.len() {
             self.retained[index].ready = true;
         }
-        Ok(())
+        self.forget_questions(slot);
+        Ok(true)
+    }
+
+    /// Whether a verdict about any of the filters is still to come. Asks about all of them, so that one round trip does.
+    fn asks_about(&mut self, slot: u32, subscribe: &Subscribe<'_>) -> bool {
+        let mut asks = false;
+        for (number, (filter, options)) in (0..).zip(subscribe.filters()) {
+            let plain = match parse_filter(filter) {
+                Ok(FilterKind::Plain(plain)) => plain,
+                Ok(FilterKind::Shared { filter, .. }) => filter,
+                Err(_) => continue,
+            };
+            let action = Action::Subscribe { filter: plain, qos: options.qos };
+            asks |= self.verdict(slot, action, number) == Verdict::Ask;
+        }
+        asks
     }
 
     /// One filter; answers the granted QoS.
@@ -71,7 +93,8 @@ impl<T: Send> Shard<T> {
         options: SubscribeOptions,
         subscription_id: u32,
     ) -> Result<u8, ReasonCode> {
-        let limits = &self.options.limits;
+        let options_of_node = Arc::clone(&self.options);
+        let limits = &options_of_node.limits;
         if index >= limits.filters_per_subscribe_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
@@ -90,7 +113,7 @@ impl<T: Send> Shard<T> {
         if shared && !limits.shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
-        self.permit_subscribe(slot, plain, options)?;
+        self.permit_subscribe(slot, index as u32, plain, options)?;
         let qos = options.qos.min(limits.maximum_qos); // [MQTT-3.2.2-10]
         let Some(conn) = self.conns.get(slot) else { return Err(ReasonCode::UnspecifiedError) };
         let session = conn.session;
@@ -131,14 +154,20 @@ impl<T: Send> Shard<T> {
         Ok(qos.as_u8()) // [MQTT-3.8.4-7]
     }
 
-    fn permit_subscribe(&self, slot: u32, filter: &str, options: SubscribeOptions) -> Result<(), ReasonCode> {
+    fn permit_subscribe(
+        &mut self,
+        slot: u32,
+        number: u32,
+        filter: &str,
+        options: SubscribeOptions,
+    ) -> Result<(), ReasonCode> {
         if filter == "$SYS" || filter.starts_with("$SYS/") {
             let loopback = self.conns.get(slot).is_some_and(|conn| conn.peer.address.ip().to_canonical().is_loopback());
             if !loopback && !self.options.sys_for_all {
                 return Err(ReasonCode::NotAuthorized);
             }
         }
-        match self.verdict(slot, Action::Subscribe { filter, qos: options.qos }) {
+        match self.verdict(slot, Action::Subscribe { filter, qos: options.qos }, number) {
             Verdict::Allow => Ok(()),
             Verdict::Deny(reason) => Err(reason),
             Verdict::Ask => Err(ReasonCode::NotAuthorized),

@@ -27,7 +27,7 @@ impl<T: Send> Shard<T> {
     fn fire<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
         let Timer { kind, slot, generation } = timer;
         let current = match kind {
-            Kind::Connect | Kind::KeepAlive | Kind::Stall => self.conns.generation(slot),
+            Kind::Connect | Kind::KeepAlive | Kind::Stall | Kind::Verdict => self.conns.generation(slot),
             Kind::Will | Kind::Expiry => self.sessions.generation(slot),
         };
         if current != Some(generation) {
@@ -37,6 +37,7 @@ impl<T: Send> Shard<T> {
             Kind::Connect => self.on_connect_timer(driver, slot),
             Kind::KeepAlive => self.on_keep_alive_timer(driver, timer),
             Kind::Stall => self.on_stall_timer(driver, timer),
+            Kind::Verdict => self.on_verdict_timer(slot),
             Kind::Will => self.on_will_timer(driver, slot),
             Kind::Expiry => self.on_expiry_timer(driver, slot),
         }
@@ -75,6 +76,19 @@ impl<T: Send> Shard<T> {
         }
         let wait = u64::from(self.options.write_stall_ms - stalled_ms);
         self.wheel.set(later(self.now, wait), timer);
+    }
+
+    /// Who does not answer in time has said no.
+    fn on_verdict_timer(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if let Some(rare) = conn.rare.as_deref_mut()
+            && rare.questions.open > 0
+            && rare.questions.until.0 <= self.now.0
+        {
+            rare.questions.open = 0;
+            rare.questions.overdue = true;
+            self.unpark(slot);
+        }
     }
 
     fn on_will_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {

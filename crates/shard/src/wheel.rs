@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Will,
     /// Expiry of a session.
     Expiry,
+    /// A connection that waits for a verdict.
+    Verdict,
 }
 
 #[derive(Clone, Copy, Debug)]
