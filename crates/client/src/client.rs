@@ -611,3 +611,6 @@ impl Terms {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,10 @@ impl Failure {
         Failure::new(Exit::LOST, "the server closed the connection before everything was done")
     }
 
+    pub(crate) fn no_answer() -> Failure {
+        Failure::new(Exit::LOST, "the server closed the connection without an answer: is this an MQTT port?")
+    }
+
     /// The exit code is the code in the packet, as each version numbers them.
     pub(crate) fn refused(connack: &ConnAck<'_>, version: Version) -> Failure {
         let reason = connack.reason;

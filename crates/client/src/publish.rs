@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::time::Instant as Clock;
 
-use breakwater_proto::{Disconnect, ForwardProperties, Instant, OutPublish, QoS, UserProperties};
+use breakwater_proto::{Disconnect, ForwardProperties, Instant, OutPublish, QoS, UserProperties, Version};
 use clap::{ArgAction, Parser};
 
 use crate::args::{ConnectArgs, Settings, check_topic, qos};
@@ -58,9 +58,9 @@ pub struct PubArgs {
     /// Seconds to wait between the messages of --repeat
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0")]
     pub repeat_delay: u64,
-    /// Messages of QoS 1 and 2 under way at a time
-    #[arg(short = 'M', value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..), default_value_t = 1000)]
-    pub max_inflight: u16,
+    /// Messages of QoS 1 and 2 under way at a time [default: 1000, or 20 with QoS 2 before MQTT 5]
+    #[arg(short = 'M', value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_inflight: Option<u16>,
     #[command(flatten)]
     pub connect: ConnectArgs,
     /// Print this help
@@ -115,7 +115,7 @@ fn attempt(args: &PubArgs, console: &mut Console) -> Result<(), Failure> {
     let payload = if args.stdin_line { None } else { Some(args.payload(console)?) };
 
     let mut options = settings.options.clone();
-    options.in_flight_max = args.max_inflight;
+    options.in_flight_max = args.in_flight_max(options.version);
     let wire = Wire::open(&settings)?;
     let mut link = Link::start(wire, &settings, Client::new(options), Clock::now());
     if !connected(&mut link, console)? {
@@ -143,12 +143,18 @@ fn connected(link: &mut Link, console: &mut Console) -> Result<bool, Failure> {
             None => {}
         }
         if !link.turn(None, console)? {
-            return Err(Failure::lost());
+            return Err(Failure::no_answer());
         }
     }
 }
 
 impl PubArgs {
+    /// Before MQTT 5 a server can't say how much of QoS 2 it takes; Mosquitto closes the connection above 20.
+    fn in_flight_max(&self, version: Version) -> u16 {
+        let default = if self.qos == QoS::ExactlyOnce && !version.is_v5() { 20 } else { 1000 };
+        self.max_inflight.unwrap_or(default)
+    }
+
     fn check_mode(&self) -> Result<(), Failure> {
         let modes = [self.message.is_some(), self.file.is_some(), self.stdin_line, self.stdin_file, self.null_message];
         match modes.into_iter().filter(|given| *given).count() {
@@ -202,7 +208,7 @@ impl Publisher<'_> {
     fn send_what_is_due(&mut self) -> Result<bool, Failure> {
         let now = self.link.now();
         loop {
-            let is_full = self.link.client.unacknowledged() >= usize::from(self.args.max_inflight)
+            let is_full = self.link.client.unacknowledged() >= usize::from(self.link.client.options().in_flight_max)
                 || self.link.client.output().len() >= OUTPUT_MAX;
             let message = OutPublish {
                 dup: false,

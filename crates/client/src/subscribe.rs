@@ -219,7 +219,7 @@ impl Subscriber<'_> {
             match link.turn(self.until, console) {
                 Ok(true) => {}
                 Ok(false) if self.was_connected => return Ok(Some(link.leave())),
-                Ok(false) => return Err(Failure::lost()),
+                Ok(false) => return Err(Failure::no_answer()),
                 Err(failure) if self.may_retry(&failure) => return Ok(Some(link.leave())),
                 Err(failure) => return Err(failure),
             }
