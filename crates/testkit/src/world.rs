@@ -1,0 +1,180 @@
+//! One virtual node: its shards, their network, its clock.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use breakwater_contract::{Authenticator, Authorizer};
+use breakwater_proto::Instant;
+use breakwater_router::{Router, RouterOptions};
+use breakwater_shard::{Clock, Options, Pages, Peer, Setup, Shard, ShardId};
+
+use crate::hands::{Fabric, Hands};
+use crate::mailboxes::Mailboxes;
+use crate::network::{Network, Wire};
+
+/// The virtual clock starts here: not at 0, where a difference might wrap unseen.
+const START: Instant = Instant(1_000_000);
+/// Unix time at the start of the virtual clock: 2026-01-01T00:00:00Z.
+const START_UNIX_MS: u64 = 1_767_225_600_000;
+/// Places in the ring between two shards; as many as over real threads.
+const PLACES: usize = 64;
+/// More turns than any test needs at one moment.
+const TURNS_MAX: u32 = 2_000_000;
+
+/// What a node is built from.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) options: Options,
+    pub(crate) router: RouterOptions,
+    pub(crate) shards: u16,
+    pub(crate) seed: u64,
+    pub(crate) places: usize,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            router: RouterOptions::default(),
+            shards: 1,
+            seed: 0x5EED,
+            places: PLACES,
+            authenticator: Arc::new(breakwater_auth::Open),
+            authorizer: Arc::new(breakwater_auth::Open),
+        }
+    }
+}
+
+/// A node, to be driven turn by turn.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) shards: Vec<Shard<Wire>>,
+    pub(crate) fabric: Fabric,
+    pub(crate) router: Arc<Router>,
+    pub(crate) now: Instant,
+    /// Work is left from the last turn, by shard.
+    more: Vec<bool>,
+    /// Next timer, by shard.
+    next: Vec<Option<Instant>>,
+    /// Shard that accepts the next connection.
+    acceptor: u16,
+    port: u16,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let router = Arc::new(Router::new(RouterOptions { shards: plan.shards, ..plan.router.clone() }));
+        let pages = Arc::new(Pages::new(plan.shards));
+        let options = Arc::new(plan.options.clone());
+        let setup = |id| Setup {
+            id,
+            shards: plan.shards,
+            options: Arc::clone(&options),
+            router: Arc::clone(&router),
+            seed: plan.seed,
+            authenticator: Arc::clone(&plan.authenticator),
+            authorizer: Arc::clone(&plan.authorizer),
+            pages: Arc::clone(&pages),
+        };
+        let fabric = Fabric {
+            network: Network::new(plan.shards),
+            mailboxes: Mailboxes::new(plan.shards, plan.places, plan.options.mailbox_bytes as usize),
+            events: Vec::new(),
+            keep_events: true,
+        };
+        let count = usize::from(plan.shards);
+        Self {
+            shards: (0..plan.shards).map(|id| Shard::new(setup(id), START)).collect(),
+            fabric,
+            now: START,
+            more: vec![true; count],
+            next: vec![None; count],
+            acceptor: 0,
+            port: 1024,
+            plan,
+            router,
+        }
+    }
+
+    /// A new connection, accepted by `shard` or by the next in line. Answers its link; it may be closed already.
+    pub(crate) fn connect(&mut self, shard: Option<ShardId>) -> u32 {
+        let shard = shard.unwrap_or_else(|| {
+            self.acceptor = (self.acceptor + 1) % self.plan.shards;
+            self.acceptor
+        });
+        self.port = self.port.checked_add(1).unwrap_or(1024);
+        let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), listener: 0 };
+        let link = self.fabric.network.open();
+        let mut hands = Hands { shard, fabric: &mut self.fabric };
+        if self.shards[usize::from(shard)].accept(&mut hands, peer, Wire(link), self.now).is_none() {
+            self.fabric.network.drop_near(link);
+        }
+        self.more[usize::from(shard)] = true;
+        link
+    }
+
+    /// Something is there for `shard` to do at this moment.
+    pub(crate) fn has_work(&self, shard: ShardId) -> bool {
+        let index = usize::from(shard);
+        self.more[index]
+            || self.next[index].is_some_and(|next| next <= self.now)
+            || self.fabric.network.has_edges(shard)
+            || self.fabric.mailboxes.has_news(shard)
+    }
+
+    /// One turn of one shard.
+    pub(crate) fn turn(&mut self, shard: ShardId) {
+        let index = usize::from(shard);
+        let engine = &mut self.shards[index];
+        self.fabric.mailboxes.start_turn(shard, |batch| engine.reclaim(batch));
+        self.fabric.network.poll(shard, |slot, ready| engine.ready(slot, ready));
+        let clock = Clock { now: self.now, unix_ms: START_UNIX_MS + (self.now.0 - START.0) };
+        let end = engine.turn(&mut Hands { shard, fabric: &mut self.fabric }, clock);
+        self.more[index] = end.more;
+        self.next[index] = end.next;
+    }
+
+    /// Turns until nothing is left to do at this moment.
+    pub(crate) fn step(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut busy = false;
+            for shard in 0..self.plan.shards {
+                if self.has_work(shard) {
+                    self.turn(shard);
+                    busy = true;
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the shards never come to rest");
+    }
+
+    /// Lets time pass, timer by timer.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.step();
+        let until = Instant(self.now.0 + ms);
+        while let Some(next) = self.next.iter().flatten().min().copied().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = until;
+        self.step();
+    }
+
+    /// Wakes `shard` for what came to it from outside.
+    pub(crate) fn wake(&mut self, shard: ShardId) {
+        self.more[usize::from(shard)] = true;
+    }
+
+    pub(crate) fn shutdown(&mut self) {
+        for shard in 0..self.plan.shards {
+            let mut hands = Hands { shard, fabric: &mut self.fabric };
+            self.shards[usize::from(shard)].shutdown(&mut hands, self.now);
+            self.wake(shard);
+        }
+    }
+}
