@@ -362,6 +362,12 @@ impl<T: Send> Shard<T> {
         &self.counters
     }
 
+    /// What was counted so far, with the drops that are only added up once a second.
+    pub fn settled_counters(&mut self) -> &Counters {
+        self.collect_drops();
+        &self.counters
+    }
+
     /// Next number of this shard's chance: repeatable from the seed.
     pub(crate) fn chance(&mut self) -> u64 {
         // splitmix64: one addition and a mix, good enough to spread picks and identifiers.

@@ -105,7 +105,7 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    fn collect_drops(&mut self) {
+    pub(crate) fn collect_drops(&mut self) {
         let drops = std::mem::take(&mut self.drops);
         for (metric, count) in [
             (Metric::DroppedExpired, drops.expired),
