@@ -23,8 +23,10 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 /// leaves it the only owner, and puts them back afterwards. So there is one copy of the value, readers never touch the
 /// reference count, and no unsafe code is needed. A write costs about 50 ns per lane.
 pub(crate) struct Lanes<T> {
-    lanes: Box<[Padded<RwLock<Option<Arc<T>>>>]>,
+    lanes: Box<[Padded<Lane<T>>]>,
 }
+
+type Lane<T> = RwLock<Option<Arc<T>>>;
 
 /// A reader's view of a [`Lanes`] value.
 pub(crate) struct LaneGuard<'a, T>(RwLockReadGuard<'a, Option<Arc<T>>>);

@@ -6,6 +6,7 @@ pub(crate) struct Slab<T> {
     /// Pages with a free slot, each once.
     open: Vec<u32>,
     len: u32,
+    empty_pages: usize,
 }
 
 struct Page<T> {
@@ -18,7 +19,7 @@ const PAGE: u32 = 64;
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), open: Vec::new(), len: 0 }
+        Self { pages: Vec::new(), open: Vec::new(), len: 0, empty_pages: 0 }
     }
 }
 
@@ -35,11 +36,13 @@ impl<T: Default> Slab<T> {
                 let page = u32::try_from(self.pages.len()).expect("2^26 pages would not fit into memory");
                 self.pages.push(Page { taken: 0, slots: Box::default() });
                 self.open.push(page);
+                self.empty_pages += 1;
                 page
             }
         };
         let page = &mut self.pages[number as usize];
         if page.taken == 0 {
+            self.empty_pages -= 1;
             page.slots = (0..PAGE).map(|_| T::default()).collect();
         }
         let slot = page.taken.trailing_ones();
@@ -64,14 +67,30 @@ impl<T: Default> Slab<T> {
         }
         let value = std::mem::take(&mut page.slots[(index % PAGE) as usize]);
         page.taken &= !bit;
+        self.len -= 1;
         if page.taken == 0 {
             page.slots = Box::default();
-        }
-        self.len -= 1;
-        if self.len == 0 {
-            *self = Self::default();
+            self.empty_pages += 1;
+            self.trim();
         }
         Some(value)
+    }
+
+    /// Forgets the empty pages at the end once they are half of all.
+    fn trim(&mut self) {
+        if self.empty_pages * 2 < self.pages.len() {
+            return;
+        }
+        let at_end = self.pages.iter().rev().take_while(|page| page.taken == 0).count();
+        if at_end * 2 < self.pages.len() {
+            return;
+        }
+        let kept = self.pages.len() - at_end;
+        self.pages.truncate(kept);
+        self.pages.shrink_to(kept);
+        self.open.retain(|page| (*page as usize) < kept);
+        self.open.shrink_to(self.open.len());
+        self.empty_pages -= at_end;
     }
 
     #[inline]

@@ -65,7 +65,7 @@ fn session(number: u32) -> Subscriber {
 
 fn grant(bits: u8) -> Grant {
     Grant {
-        qos: QoS::from_bits(bits % 3).unwrap(),
+        qos: [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(bits % 3)],
         no_local: bits & 4 != 0,
         retain_as_published: bits & 8 != 0,
         durable: bits & 16 != 0,
@@ -227,8 +227,8 @@ fn apply(step: &Step, router: &Router, model: &mut Model, out: &mut Matches) {
         }
         Step::RemoveById(number) => {
             let nth = model.plain.keys().nth(number % model.plain.len().max(1)).cloned();
-            if let Some((_, id)) = nth.as_ref().and_then(|nth| model.plain.remove(nth)) {
-                let who = session(nth.unwrap().1);
+            if let Some((nth, (_, id))) = nth.and_then(|nth| model.plain.remove_entry(&nth)) {
+                let who = session(nth.1);
                 assert!(router.remove(id, who));
                 assert!(!router.remove(id, who));
             }
