@@ -15,7 +15,7 @@ use super::report::{BrokerUse, Figures, Latency, TrafficReport};
 use super::schedule::{Alarm, Schedule};
 use super::subscriber::Subscriber;
 use super::tally::Tally;
-use super::usage;
+use super::usage::{self, ThreadTime};
 
 const ALARM: Token = Token(usize::MAX);
 /// Reads and writes per connection and turn: enough to be cheap, few enough to serve both sides in turn.
@@ -81,6 +81,9 @@ struct Generator<'a> {
     behind_ns_max: u64,
     broken: Vec<String>,
     rss_start: Option<u64>,
+    /// The broker's threads: their times at the begin, then what they used until the end.
+    threads_begin: Vec<ThreadTime>,
+    threads: Vec<(String, u64)>,
 }
 
 impl<'a> Generator<'a> {
@@ -112,6 +115,8 @@ impl<'a> Generator<'a> {
             behind_ns_max: 0,
             broken: Vec::new(),
             rss_start: plan.target.broker_pid.and_then(usage::resident_bytes),
+            threads_begin: Vec::new(),
+            threads: Vec::new(),
         };
         if let Some(pid) = plan.target.broker_pid {
             usage::cpu_ns(pid).ok_or_else(|| Fault::new(format!("there is no process {pid}")))?;
@@ -189,6 +194,7 @@ impl<'a> Generator<'a> {
     fn advance(&mut self, now_ns: u64, begin_ns: u64, end_ns: u64) -> bool {
         if self.phase == Phase::Warmup && now_ns >= begin_ns {
             self.begin = self.mark(now_ns);
+            self.threads_begin = self.broker_threads();
             self.phase = Phase::Measure;
         }
         let alive = self.links.iter().any(Option::is_some);
@@ -201,7 +207,7 @@ impl<'a> Generator<'a> {
                 silent = false;
             }
             if self.plan.load.messages.is_none() {
-                self.end = self.mark(now_ns);
+                self.set_end(now_ns);
             }
         }
         if self.phase != Phase::Drain {
@@ -211,7 +217,7 @@ impl<'a> Generator<'a> {
             return true;
         }
         if self.plan.load.messages.is_some() {
-            self.end = self.mark(if silent { self.last_arrival_ns } else { now_ns });
+            self.set_end(if silent { self.last_arrival_ns } else { now_ns });
         }
         self.tally.close_run();
         false
@@ -242,6 +248,15 @@ impl<'a> Generator<'a> {
             broker_cpu_ns: self.plan.target.broker_pid.and_then(usage::cpu_ns),
             own_cpu_ns: usage::cpu_ns(std::process::id()).unwrap_or(0),
         }
+    }
+
+    fn set_end(&mut self, at_ns: u64) {
+        self.end = self.mark(at_ns);
+        self.threads = usage::thread_times_between(&self.threads_begin, self.broker_threads());
+    }
+
+    fn broker_threads(&self) -> Vec<ThreadTime> {
+        self.plan.target.broker_pid.and_then(usage::thread_times).unwrap_or_default()
     }
 
     /// Sends what is due or what the bounds leave room for. True when more could be sent at once.
@@ -490,10 +505,10 @@ impl<'a> Generator<'a> {
             broken: self.broken,
             behind_us_max: self.behind_ns_max as f64 / 1e3,
             generator_cpu_us: figures.per_message(end.own_cpu_ns.saturating_sub(begin.own_cpu_ns)),
-            broker: plan
-                .target
-                .broker_pid
-                .map(|pid| BrokerUse::new(pid, &figures, begin.broker_cpu_ns, end.broker_cpu_ns, self.rss_start)),
+            broker: plan.target.broker_pid.map(|pid| {
+                BrokerUse::new(pid, &figures, begin.broker_cpu_ns, end.broker_cpu_ns, self.rss_start)
+                    .by_thread(&figures, &self.threads)
+            }),
             load_average: usage::load_average(),
             figures,
         }

@@ -58,7 +58,7 @@ impl Latency {
 }
 
 /// What the broker's process used within the measured time.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct BrokerUse {
     pid: u32,
     cpu_s: f64,
@@ -67,6 +67,13 @@ pub(super) struct BrokerUse {
     rss_start_bytes: u64,
     rss_end_bytes: u64,
     rss_peak_bytes: u64,
+    threads: Vec<ThreadUse>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ThreadUse {
+    name: String,
+    cpu_us: f64,
 }
 
 impl BrokerUse {
@@ -85,7 +92,15 @@ impl BrokerUse {
             rss_start_bytes: rss.unwrap_or(0),
             rss_end_bytes: usage::resident_bytes(pid).unwrap_or(0),
             rss_peak_bytes: usage::peak_bytes(pid).unwrap_or(0),
+            threads: Vec::new(),
         }
+    }
+
+    /// Adds how the time was spread over threads: it shows whether one shard or several did the work.
+    pub(super) fn by_thread(mut self, figures: &Figures, threads: &[(String, u64)]) -> BrokerUse {
+        let used = |(name, ns): &(String, u64)| ThreadUse { name: name.clone(), cpu_us: figures.per_message(*ns) };
+        self.threads = threads.iter().map(used).collect();
+        self
     }
 }
 

@@ -14,13 +14,36 @@ pub(super) fn cpu_ns(pid: u32) -> Option<u64> {
 }
 
 fn from_schedstat(pid: u32) -> Option<u64> {
-    let mut total = 0;
+    Some(thread_times(pid)?.iter().map(|thread| thread.cpu_ns).sum())
+}
+
+/// Processor time of one thread.
+#[derive(Clone, Debug)]
+pub(super) struct ThreadTime {
+    id: u32,
+    name: String,
+    cpu_ns: u64,
+}
+
+/// What each live thread of `pid` has used; `None` where the kernel has no `schedstat`.
+pub(super) fn thread_times(pid: u32) -> Option<Vec<ThreadTime>> {
+    let mut times = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let path = task.ok()?.path();
         // A thread may end between the listing and the read: its time is lost either way.
-        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else { continue };
-        total += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+        let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
+        let cpu_ns = text.split_ascii_whitespace().next()?.parse().ok()?;
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default().trim_end().to_string();
+        let id = path.file_name()?.to_str()?.parse().ok()?;
+        times.push(ThreadTime { id, name, cpu_ns });
     }
-    Some(total)
+    Some(times)
+}
+
+/// Name and time of each thread between two readings.
+pub(super) fn thread_times_between(before: &[ThreadTime], after: Vec<ThreadTime>) -> Vec<(String, u64)> {
+    let earlier = |id| before.iter().find(|thread| thread.id == id).map_or(0, |thread| thread.cpu_ns);
+    after.into_iter().map(|thread| (thread.name, thread.cpu_ns.saturating_sub(earlier(thread.id)))).collect()
 }
 
 fn from_stat(pid: u32) -> Option<u64> {
