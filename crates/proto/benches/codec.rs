@@ -1,7 +1,5 @@
-//! Nanoseconds of the codec's hot paths: `cargo bench -p breakwater-proto`.
-//!
-//! With a number as argument each path runs that often and nothing is timed, so that `valgrind --tool=callgrind` counts
-//! instructions: `valgrind --tool=callgrind target/release/deps/codec-… 100000 decode_v311_64`.
+//! The codec's hot paths: `cargo bench -p breakwater-proto [-- part-of-a-name]` prints nanoseconds; `--list` and
+//! `--count NAME` serve `cargo xtask counts`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -55,14 +53,16 @@ fn decode_any(version: Version, buffer: &[u8]) -> u64 {
     sum
 }
 
-/// One path: its name, how many packets one call handles, and the call.
-type Path = (&'static str, u64, Box<dyn FnMut() -> u64>);
+/// One path: its name and a call that handles `BATCH` packets.
+type Path = (&'static str, Box<dyn FnMut() -> u64>);
 
 const BATCH: usize = 256;
+/// Calls per instruction count: enough that setting up weighs nothing.
+const COUNTED: usize = 200;
 
 fn decoding(name: &'static str, version: Version, qos: QoS, payload: usize, properties: &[u8]) -> Path {
     let buffer = publish(version, qos, payload, properties).repeat(BATCH);
-    (name, BATCH as u64, Box::new(move || decode_all(version, black_box(&buffer))))
+    (name, Box::new(move || decode_all(version, black_box(&buffer))))
 }
 
 fn encoding(name: &'static str, version: Version, qos: QoS, alias: u16, ids: &'static [u32]) -> Path {
@@ -87,7 +87,7 @@ fn encoding(name: &'static str, version: Version, qos: QoS, alias: u16, ids: &'s
         }
         out.len() as u64
     };
-    (name, BATCH as u64, Box::new(run))
+    (name, Box::new(run))
 }
 
 fn message_view() -> Path {
@@ -101,11 +101,7 @@ fn message_view() -> Path {
         origin: 1,
     };
     let message = Message::new(&view, &mut Vec::new());
-    (
-        "message_view",
-        BATCH as u64,
-        Box::new(move || (0..BATCH).map(|_| black_box(&message).view().payload.len() as u64).sum()),
-    )
+    ("message_view", Box::new(move || (0..BATCH).map(|_| black_box(&message).view().payload.len() as u64).sum()))
 }
 
 fn paths() -> Vec<Path> {
@@ -122,7 +118,7 @@ fn paths() -> Vec<Path> {
         decoding("decode_v311_1024", Version::V311, QoS::AtMostOnce, 1024, &[]),
         decoding("decode_v5_64", Version::V5, QoS::AtMostOnce, 64, &[]),
         decoding("decode_v5_64_two_user_properties", Version::V5, QoS::AtMostOnce, 64, &user),
-        ("decode_puback", BATCH as u64, Box::new(move || decode_any(Version::V311, black_box(&acks)))),
+        ("decode_puback", Box::new(move || decode_any(Version::V311, black_box(&acks)))),
         encoding("encode_v311_64", Version::V311, QoS::AtMostOnce, 0, &[]),
         encoding("encode_v311_qos1_64", Version::V311, QoS::AtLeastOnce, 0, &[]),
         encoding("encode_v5_64", Version::V5, QoS::AtMostOnce, 0, &[]),
@@ -131,24 +127,31 @@ fn paths() -> Vec<Path> {
     ]
 }
 
+#[expect(clippy::print_stdout, reason = "the list is what was asked for")]
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let times = words.iter().find_map(|word| word.parse::<u64>().ok());
-    let wanted = words.iter().find(|word| word.parse::<u64>().is_err());
-    for (name, packets, mut run) in paths() {
-        if wanted.is_some_and(|wanted| !name.contains(wanted.as_str())) {
-            continue;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--list"] => {
+            println!("empty 1");
+            paths().iter().for_each(|(name, ..)| println!("{name} {}", COUNTED * BATCH));
         }
-        match times {
-            Some(times) => drop((0..times.div_ceil(packets)).map(|_| run()).collect::<Vec<_>>()),
-            None => report(name, packets, &mut run),
+        ["--count", "empty"] => {}
+        ["--count", wanted] => {
+            let (.., mut run) = paths().into_iter().find(|(name, ..)| *name == wanted).expect("a listed name");
+            for _ in 0..COUNTED {
+                black_box(run());
+            }
+        }
+        _ => {
+            let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
+            paths().iter_mut().filter(|(name, ..)| name.contains(wanted)).for_each(|(name, run)| report(name, run));
         }
     }
 }
 
 /// The best of many short rounds: what the path costs when nobody disturbs it.
 #[expect(clippy::print_stdout, reason = "the report is the benchmark's output")]
-fn report(name: &str, packets: u64, run: &mut dyn FnMut() -> u64) {
+fn report(name: &str, run: &mut dyn FnMut() -> u64) {
     let mut best = Duration::MAX;
     for _ in 0..200 {
         let start = now();
@@ -157,7 +160,7 @@ fn report(name: &str, packets: u64, run: &mut dyn FnMut() -> u64) {
         }
         best = best.min(start.elapsed());
     }
-    let ns = best.as_nanos() as f64 / (20 * packets) as f64;
+    let ns = best.as_nanos() as f64 / (20 * BATCH) as f64;
     println!("{name:<36} {ns:>8.2} ns");
 }
 
