@@ -25,6 +25,8 @@ pub(crate) enum Command {
     /// Subscribe to topics and print what arrives.
     #[command(name = "sub", disable_help_flag = true, disable_version_flag = true)]
     Subscribe(breakwater_client::subscribe::SubArgs),
+    /// Put a broker under load and measure it.
+    Bench(breakwater_client::bench::BenchArgs),
     /// Print the version.
     Version,
     /// Print completions for a shell.

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::Publish(args) => breakwater_client::publish::run(&args).into(),
         Command::Subscribe(args) => breakwater_client::subscribe::run(&args).into(),
+        Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
         Command::Version => print(&version()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),

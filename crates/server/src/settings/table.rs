@@ -161,7 +161,7 @@ table! {
     |to, value| to.shard.limits.message_expiry_max_s = Some(secs(value) as u32).filter(|seconds| *seconds > 0);
 "mqtt.response_information", Kind::Text { bytes_max: 4096 }, "", NewConnections,
     "Base of response topics, told to 5.0 clients that ask for it.",
-    |to, value| to.shard.limits.response_information = Some(value.text().into()).filter(|text: &Box<str>| !text.is_empty());
+    |to, value| to.shard.limits.response_information = (!value.text().is_empty()).then(|| value.text().into());
 
 "session.expiry_default", seconds(0, NEVER), word "never" = NEVER * 1000, "2h", NewConnections,
     "How long the session of a 3.x client with clean session 0 outlives its connection.",
