@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use breakwater_client::exit::Exit;
+use breakwater_client::console::Console;
 use breakwater_client::{publish, subscribe};
 use clap::{Parser, Subcommand};
 
@@ -22,9 +22,6 @@ fn main() -> ExitCode {
     match Line::try_parse() {
         Ok(Line { tool: Tool::Pub(args) }) => publish::run(&args).into(),
         Ok(Line { tool: Tool::Sub(args) }) => subscribe::run(&args).into(),
-        Err(error) => {
-            let _ = error.print();
-            Exit::of_command_line(&error).into()
-        }
+        Err(error) => Console::standard().command_line(&error).into(),
     }
 }

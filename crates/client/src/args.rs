@@ -167,7 +167,7 @@ impl ConnectArgs {
         if password.is_some() && username.is_none() && !version.is_v5() {
             return Err("a password needs a user name before MQTT 5: add -u NAME or -V mqttv5".into());
         }
-        let session_expiry = self.session_expiry(&properties, version)?;
+        let session_expiry = self.session_expiry(&properties, version);
         let connect = &properties.connect;
         let options = Options {
             version,
@@ -212,12 +212,13 @@ impl ConnectArgs {
         }
     }
 
-    fn session_expiry(&self, properties: &Properties, version: Version) -> Result<Option<u32>, String> {
+    fn session_expiry(&self, properties: &Properties, version: Version) -> Option<u32> {
         let asked = self.session_expiry_interval.or(properties.connect.session_expiry);
         match asked {
-            Some(_) if !version.is_v5() => Err("-x needs MQTT 5: add -V mqttv5".into()),
-            None if self.disable_clean_session && version.is_v5() => Ok(Some(u32::MAX)),
-            _ => Ok(asked),
+            // The older versions have no word for it; scripts give it all the same.
+            _ if !version.is_v5() => None,
+            None if self.disable_clean_session => Some(u32::MAX),
+            _ => asked,
         }
     }
 

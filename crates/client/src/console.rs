@@ -4,6 +4,8 @@ use std::io::{self, BufReader, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::exit::Exit;
+
 /// Streams of one run. Owned by the tool's main thread; `input` moves to a thread of its own when lines are streamed.
 pub struct Console {
     pub input: Box<dyn Read + Send>,
@@ -37,6 +39,22 @@ impl Console {
     pub fn error(&mut self, text: &str) {
         let (on, off) = if self.diagnostics_is_terminal { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let _ = writeln!(self.diagnostics, "{on}error:{off} {text}");
+    }
+
+    /// Tells a mistake in the flags in one line, or shows the help that was asked for.
+    pub fn command_line(&mut self, error: &clap::Error) -> Exit {
+        let exit = Exit::of_command_line(error);
+        if exit == Exit::OK {
+            let _ = error.print();
+            return exit;
+        }
+        let text = error.render().to_string();
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+        let line = lines.collect::<Vec<_>>().join(" ").replace(" tip:", "; tip:");
+        let line = line.strip_prefix("error: ").unwrap_or(&line);
+        self.error(&format!("{line}; --help shows all flags"));
+        exit
     }
 
     pub fn warning(&mut self, text: &str) {

@@ -175,7 +175,7 @@ fn run_pub(line: &[&str], input: &[u8]) -> Run {
     let mut console = console(input, output.clone(), diagnostics.clone(), Arc::default());
     let code = match PubArgs::try_parse_from(words("pub", line)) {
         Ok(args) => publish::run_on(&args, &mut console).0,
-        Err(error) => breakwater_client::exit::Exit::of_command_line(&error).0,
+        Err(error) => console.command_line(&error).0,
     };
     Run { code, output: output.text(), diagnostics: diagnostics.text() }
 }
@@ -185,7 +185,7 @@ fn run_sub(line: &[&str]) -> Run {
     let mut console = console(b"", output.clone(), diagnostics.clone(), Arc::default());
     let code = match SubArgs::try_parse_from(words("sub", line)) {
         Ok(args) => subscribe::run_on(&args, &mut console).0,
-        Err(error) => breakwater_client::exit::Exit::of_command_line(&error).0,
+        Err(error) => console.command_line(&error).0,
     };
     Run { code, output: output.text(), diagnostics: diagnostics.text() }
 }

@@ -82,7 +82,6 @@ fn wrong_flags_say_what_to_do() {
         ("-D publish topic-alias 0", "from 1 to 65535"),
         ("-D publish content-type a -D publish content-type b", "twice"),
         ("-D publish content-type a -V 311", "need MQTT 5"),
-        ("-x 5", "-V mqttv5"),
         ("-x 5000000000 -V 5", "-1 for ever"),
         ("-P secret", "-u NAME"),
         ("-i a -I b", "cannot be used with"),
