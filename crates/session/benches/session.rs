@@ -1,4 +1,5 @@
 //! Instruction counts of what a session does per message; see docs/benchmarks.md.
+#![expect(clippy::print_stdout, reason = "the answers to --list")]
 
 use std::hint::black_box;
 

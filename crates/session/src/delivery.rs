@@ -151,6 +151,11 @@ impl<'a> Shared<'a> {
         self.view
     }
 
+    #[inline]
+    pub(crate) fn view_ref(&self) -> &MessageView<'a> {
+        &self.view
+    }
+
     /// The reference-counted copy; the first call may build it.
     #[inline]
     pub fn message(&mut self, scratch: &mut Vec<u8>) -> &Message {

@@ -184,3 +184,63 @@ const IDS: u32 = u16::MAX as u32;
 fn span_max(window: u16) -> usize {
     (4 * usize::from(window)).clamp(128, IDS as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use breakwater_proto::{ForwardProperties, Message, MessageView, QoS};
+
+    use super::*;
+    use crate::Delivery;
+
+    fn pending(size: usize) -> Pending {
+        let payload = vec![0; size];
+        let view = MessageView {
+            topic: "t",
+            payload: &payload,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            properties: ForwardProperties::EMPTY,
+            expires_at: None,
+            origin: 0,
+        };
+        let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: &[], shared: false };
+        Pending::new(Message::new(&view, &mut Vec::new()), &delivery)
+    }
+
+    #[test]
+    fn ids_go_round_without_zero() {
+        assert_eq!((advance(1, 1), advance(65_535, 1), advance(65_535, 2)), (2, 1, 2));
+        assert_eq!((distance(1, 1), distance(65_535, 1), distance(2, 1)), (0, 1, 65_534));
+    }
+
+    #[test]
+    fn the_counts_are_those_of_the_ring() {
+        let mut inflight = Inflight::default();
+        let mut id = 65_000;
+        let mut state = 5_u64;
+        for _ in 0..50_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let [kind, pick, size, _] = ((state >> 32) as u32).to_be_bytes();
+            let some_id = advance(inflight.first_id.max(1), u16::from(pick % 40));
+            match kind % 16 {
+                0..=5 if inflight.may_begin(20) => {
+                    inflight.begin(id, pending(size.into()));
+                    id = advance(id, 1);
+                }
+                6..=9 => inflight.finish(some_id),
+                10 | 11 => inflight.release(some_id),
+                12..=14 if inflight.quota_left(20) && inflight.next_resend().is_some() => inflight.resent(),
+                15 if pick < 20 => inflight.rewind(),
+                _ => {}
+            }
+            let sent = inflight.ring.iter().take(inflight.next.into());
+            assert_eq!(usize::from(inflight.outstanding), sent.filter(|entry| !matches!(entry, Entry::Hole)).count());
+            let live = inflight.ring.iter().filter(|entry| !matches!(entry, Entry::Hole)).count();
+            assert_eq!(inflight.len(), live);
+            let bytes = |entry: &Entry| if let Entry::Published(pending) = entry { pending.bytes() - 32 } else { 0 };
+            assert_eq!(inflight.bytes, inflight.ring.iter().map(bytes).sum::<usize>());
+            assert!(!matches!(inflight.ring.front(), Some(Entry::Hole)));
+            assert!(inflight.ring.len() <= span_max(20) && inflight.outstanding <= 20);
+        }
+    }
+}

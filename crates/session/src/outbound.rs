@@ -1,6 +1,6 @@
 //! Broker to client: what a session does about a message that the router has for it.
 
-use breakwater_proto::{Ack, Instant, Message, MessageView, OutPublish, QoS, ReasonCode, encode_pubrel};
+use breakwater_proto::{Ack, Instant, Message, OutPublish, QoS, ReasonCode, Version, encode_pubrel};
 
 use crate::aliases::AliasChoice;
 use crate::delivery::Layout;
@@ -42,7 +42,7 @@ impl Session {
         delivery: &Delivery<'_>,
         env: &mut Env<'_>,
     ) -> Delivered {
-        if is_expired(message.view().expires_at, env.now) {
+        if is_expired(message.view_ref().expires_at, env.now) {
             return dropped(DropReason::Expired, env); // [MQTT-3.3.2-5]
         }
         match link {
@@ -251,7 +251,7 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
             Some(Resend::Publish(..)) if !quota_left => return false,
             Some(Resend::Publish(id, pending)) => {
                 let dup = true; // [MQTT-3.3.1-1]; expired or not, it was begun [MQTT-4.3.3-7]
-                match write(link, &Outgoing::of(pending, id, dup), env) {
+                match write_pending(link, pending, id, dup, env) {
                     Fit::Sent => {}
                     Fit::NoRoom => {
                         pumped.more = true;
@@ -281,7 +281,7 @@ fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env:
         } else if id != 0 && !inflight.may_begin(link.window) {
             return;
         } else {
-            write(link, &Outgoing::of(first, id, false), env)
+            write_pending(link, first, id, false, env)
         };
         match fit {
             Fit::NoRoom => {
@@ -303,29 +303,6 @@ fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env:
     }
 }
 
-/// One PUBLISH as it goes out.
-struct Outgoing<'a> {
-    view: MessageView<'a>,
-    subscription_ids: &'a [u32],
-    packet_id: u16,
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-}
-
-impl<'a> Outgoing<'a> {
-    fn of(pending: &'a Pending, packet_id: u16, dup: bool) -> Outgoing<'a> {
-        Outgoing {
-            view: pending.message.view(),
-            subscription_ids: pending.subscription_ids(),
-            packet_id,
-            qos: pending.qos,
-            retain: pending.retain,
-            dup,
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Sent,
@@ -343,7 +320,7 @@ fn write_shared(
     packet_id: u16,
     env: &mut Env<'_>,
 ) -> Fit {
-    let view = message.view();
+    let view = message.view_ref();
     let layout = Layout::new(link.version, delivery.qos, delivery.retain);
     let same_for_all = !link.version.is_v5()
         || (link.aliases_out.is_none() && delivery.subscription_ids.is_empty() && view.expires_at.is_none());
@@ -354,58 +331,109 @@ fn write_shared(
         }
         return fit;
     }
-    let Delivery { qos, retain, subscription_ids, .. } = *delivery;
     let start = env.out.len();
-    // [MQTT-3.3.1-3]: whatever DUP the publisher sent
-    let fit = write(link, &Outgoing { view, subscription_ids, packet_id, qos, retain, dup: false }, env);
+    let publish = OutPublish {
+        dup: false, // [MQTT-3.3.1-3]: whatever the publisher sent
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id,
+        topic: view.topic,
+        topic_alias: 0,
+        expiry: expiry(view.expires_at, env.now),
+        subscription_ids: delivery.subscription_ids,
+        properties: view.properties,
+        payload: view.payload,
+    };
+    let fit = write(link, publish, env);
     if same_for_all && fit == Fit::Sent {
         message.remember(layout, &env.out[start..]);
     }
     fit
 }
 
-/// Encodes a PUBLISH into the out buffer if it has room and the client takes packets of that size.
-#[inline]
-fn write(link: &mut Link, outgoing: &Outgoing<'_>, env: &mut Env<'_>) -> Fit {
-    let Outgoing { view, subscription_ids, packet_id, qos, retain, dup } = *outgoing;
-    let mut publish = OutPublish {
+/// Writes a message from the session's own copy.
+fn write_pending(link: &mut Link, pending: &Pending, packet_id: u16, dup: bool, env: &mut Env<'_>) -> Fit {
+    let view = pending.message.view();
+    let publish = OutPublish {
         dup,
-        qos,
-        retain,
+        qos: pending.qos,
+        retain: pending.retain,
         packet_id,
         topic: view.topic,
         topic_alias: 0,
-        expiry: view.expires_at.map(|at| env.now.s_until(at)), // [MQTT-3.3.2-6]
-        subscription_ids,
+        expiry: expiry(view.expires_at, env.now),
+        subscription_ids: pending.subscription_ids(),
         properties: view.properties,
         payload: view.payload,
     };
-    let mut choice = AliasChoice::None;
-    if let Some(aliases) = link.aliases_out.as_deref_mut() {
-        choice = aliases.choose(view.topic);
-        set_alias(&mut publish, view.topic, choice);
+    write(link, publish, env)
+}
+
+/// Encodes a PUBLISH into the out buffer if it has room and the client takes packets of that size.
+#[inline]
+fn write(link: &mut Link, publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
+    if link.aliases_out.is_some() {
+        return write_aliased(link, publish, env);
     }
     // Most packets are far from both bounds: no need to know their length to the byte.
-    let ceiling =
-        FIXED_BYTES_MAX + view.topic.len() + view.payload.len() + view.properties.len() + 5 * subscription_ids.len();
-    if ceiling > env.room || ceiling > link.maximum_packet_size as usize {
+    if ceiling(&publish) > env.room.min(link.maximum_packet_size as usize) {
+        let fit = fits(publish.encoded_len(link.version), link, env);
+        if fit != Fit::Sent {
+            return fit;
+        }
+    }
+    encode(link.version, &publish, env);
+    Fit::Sent
+}
+
+/// The same for a client that takes topic aliases.
+fn write_aliased(link: &mut Link, mut publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
+    let topic = publish.topic;
+    let mut choice = match link.aliases_out.as_deref_mut() {
+        Some(aliases) => aliases.choose(topic),
+        None => AliasChoice::None,
+    };
+    let ceiling = ceiling(&publish);
+    set_alias(&mut publish, topic, choice);
+    if ceiling > env.room.min(link.maximum_packet_size as usize) {
         let mut fit = fits(publish.encoded_len(link.version), link, env);
         if let (AliasChoice::New(_), true) = (choice, fit != Fit::Sent) {
             choice = AliasChoice::None;
-            set_alias(&mut publish, view.topic, choice);
+            set_alias(&mut publish, topic, choice);
             fit = fits(publish.encoded_len(link.version), link, env);
         }
         if fit != Fit::Sent {
             return fit;
         }
     }
-    let start = env.out.len();
-    publish.encode(link.version, env.out);
-    env.room = env.room.saturating_sub(env.out.len() - start);
+    encode(link.version, &publish, env);
     if let (AliasChoice::New(alias), Some(aliases)) = (choice, link.aliases_out.as_deref_mut()) {
-        aliases.assign(alias, view.topic);
+        aliases.assign(alias, topic);
     }
     Fit::Sent
+}
+
+#[inline]
+fn encode(version: Version, publish: &OutPublish<'_>, env: &mut Env<'_>) {
+    let start = env.out.len();
+    publish.encode(version, env.out);
+    env.room = env.room.saturating_sub(env.out.len() - start);
+}
+
+/// At least as long as the packet in any version, with or without an alias.
+#[inline]
+fn ceiling(publish: &OutPublish<'_>) -> usize {
+    FIXED_BYTES_MAX
+        + publish.topic.len()
+        + publish.payload.len()
+        + publish.properties.len()
+        + 5 * publish.subscription_ids.len()
+}
+
+/// What is left of the Message Expiry Interval. [MQTT-3.3.2-6]
+#[inline]
+fn expiry(expires_at: Option<Instant>, now: Instant) -> Option<u32> {
+    expires_at.map(|at| now.s_until(at))
 }
 
 #[inline]

@@ -132,3 +132,61 @@ impl Queue {
 /// An empty queue keeps room for this many records (4 KiB) while its connection lasts, so that a subscriber which is a
 /// little slower than its publisher doesn't allocate again and again; more goes back at once.
 const KEPT_CAPACITY: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use breakwater_proto::{ForwardProperties, MessageView};
+
+    use super::*;
+
+    fn pending(size: usize, ids: usize, qos: QoS) -> Pending {
+        let payload = vec![0; size];
+        let view = MessageView {
+            topic: "t",
+            payload: &payload,
+            qos,
+            retain: false,
+            properties: ForwardProperties::EMPTY,
+            expires_at: None,
+            origin: 0,
+        };
+        let subscription_ids: Vec<u32> = (1..=ids as u32).collect();
+        let delivery = Delivery { qos, retain: false, subscription_ids: &subscription_ids, shared: false };
+        Pending::new(Message::new(&view, &mut Vec::new()), &delivery)
+    }
+
+    #[test]
+    fn a_record_knows_its_identifiers_and_its_bytes() {
+        let plain = pending(10, 0, QoS::AtLeastOnce);
+        assert_eq!((plain.subscription_ids(), plain.bytes()), (&[][..], 32 + plain.message.byte_len()));
+        let one = pending(10, 1, QoS::AtLeastOnce);
+        assert_eq!((one.subscription_ids(), one.bytes()), (&[1][..], plain.bytes()));
+        let three = pending(10, 3, QoS::AtLeastOnce);
+        assert_eq!((three.subscription_ids(), three.bytes()), (&[1, 2, 3][..], plain.bytes() + 16 + 12));
+    }
+
+    #[test]
+    fn the_account_is_the_sum_of_what_is_held() {
+        for queue_full in [QueueFull::DropOldest, QueueFull::DropNewest] {
+            let limits = Limits { queue_messages_max: 20, queue_bytes_max: 3000, queue_full, ..Limits::default() };
+            let mut queue = Queue::default();
+            let mut state = 3_u64;
+            for _ in 0..20_000 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let [kind, size, ids, qos] = ((state >> 32) as u32).to_be_bytes();
+                if kind % 5 < 3 {
+                    let qos = QoS::from_bits(qos % 3).unwrap();
+                    let before = queue.len();
+                    let (taken, displaced) = queue.push(pending(size.into(), usize::from(ids % 4), qos), &limits);
+                    assert_eq!(queue.len(), before + usize::from(taken) - displaced as usize);
+                } else {
+                    queue.pop();
+                }
+                assert_eq!(queue.bytes, queue.pending.iter().map(Pending::bytes).sum::<usize>());
+                let qos0 = queue.pending.iter().filter(|pending| pending.qos == QoS::AtMostOnce).count();
+                assert_eq!(queue.qos0 as usize, qos0);
+                assert!(queue.bytes <= 3000 && queue.len() <= 20);
+            }
+        }
+    }
+}

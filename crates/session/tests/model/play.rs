@@ -88,9 +88,9 @@ struct Client {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
-    PubAck,
-    PubRec,
-    PubComp,
+    Acknowledged,
+    Received,
+    Complete,
 }
 
 /// The same client as a publisher, seen from the broker.
@@ -297,11 +297,11 @@ impl Game {
     fn answer(&mut self, answer: Answer, id: u16) {
         let acked = self.acknowledge(answer, id, ReasonCode::Success);
         match answer {
-            Answer::PubAck | Answer::PubComp => {
+            Answer::Acknowledged | Answer::Complete => {
                 self.owed.begun.remove(&id);
                 assert_eq!(acked, Acked::Finished, "{answer:?} {id}");
             }
-            Answer::PubRec => assert_eq!(acked, Acked::Released, "{answer:?} {id}"),
+            Answer::Received => assert_eq!(acked, Acked::Released, "{answer:?} {id}"),
         }
         self.tap();
     }
@@ -312,13 +312,13 @@ impl Game {
             return;
         }
         let id = [1, 2, 3, 60_000][usize::from(detail & 3)];
-        let answer = [Answer::PubAck, Answer::PubRec, Answer::PubComp][usize::from(detail >> 2) % 3];
+        let answer = [Answer::Acknowledged, Answer::Received, Answer::Complete][usize::from(detail >> 2) % 3];
         let known = self.owed.begun.get(&id).map(|begun| (begun.qos, begun.released));
         match (answer, known) {
-            (Answer::PubAck, Some((QoS::AtLeastOnce, _))) | (Answer::PubComp, Some((_, true))) => {}
-            (Answer::PubRec, Some((QoS::ExactlyOnce, _))) => {}
+            (Answer::Acknowledged, Some((QoS::AtLeastOnce, _))) | (Answer::Complete, Some((_, true))) => {}
+            (Answer::Received, Some((QoS::ExactlyOnce, _))) => {}
             // Answered with a PUBREL that 3.x can't tell from a good one.
-            (Answer::PubRec, _) if !self.version.is_v5() => {}
+            (Answer::Received, _) if !self.version.is_v5() => {}
             _ => assert_eq!(self.acknowledge(answer, id, ReasonCode::Success), Acked::Unknown),
         }
     }
@@ -335,9 +335,9 @@ impl Game {
         };
         let ack = Ack::new(id, reason);
         match answer {
-            Answer::PubAck => self.session.on_puback(link, &ack, &mut env),
-            Answer::PubRec => self.session.on_pubrec(link, &ack, &mut env),
-            Answer::PubComp => self.session.on_pubcomp(link, &ack, &mut env),
+            Answer::Acknowledged => self.session.on_puback(link, &ack, &mut env),
+            Answer::Received => self.session.on_pubrec(link, &ack, &mut env),
+            Answer::Complete => self.session.on_pubcomp(link, &ack, &mut env),
         }
     }
 }
@@ -357,8 +357,8 @@ impl Game {
                     begun.on_this_link = true;
                 }
             }
-            Packet::PubAck(ack) => self.tap_answer(Answer::PubAck, ack.packet_id),
-            Packet::PubRec(ack) => self.tap_answer(Answer::PubRec, ack.packet_id),
+            Packet::PubAck(ack) => self.tap_answer(Answer::Acknowledged, ack.packet_id),
+            Packet::PubRec(ack) => self.tap_answer(Answer::Received, ack.packet_id),
             _ => {}
         });
         assert!(self.publisher.expected.is_empty(), "answers that did not come: {:?}", self.publisher.expected);
@@ -431,7 +431,7 @@ impl Game {
                 Packet::Publish(publish) => self.client.on_publish(&publish),
                 Packet::PubRel(ack) if ack.reason == ReasonCode::Success => {
                     self.client.held.remove(&ack.packet_id);
-                    self.client.answers.push_back((Answer::PubComp, ack.packet_id));
+                    self.client.answers.push_back((Answer::Complete, ack.packet_id));
                 }
                 _ => {}
             }
@@ -483,13 +483,13 @@ impl Client {
                 if !self.seen.contains(&seq) {
                     self.on_first(publish.qos, seq);
                 }
-                self.answers.push_back((Answer::PubAck, publish.packet_id));
+                self.answers.push_back((Answer::Acknowledged, publish.packet_id));
             }
             QoS::ExactlyOnce => {
                 if self.held.insert(publish.packet_id) {
                     self.on_first(publish.qos, seq);
                 }
-                self.answers.push_back((Answer::PubRec, publish.packet_id));
+                self.answers.push_back((Answer::Received, publish.packet_id));
             }
         }
     }
@@ -570,7 +570,7 @@ impl Game {
         while let Some(first) = self.publisher.waiting.pop_front_if(|first| first.ready) {
             self.publisher.stale.extend(first.ticket);
             if first.wanted && self.link.is_some() {
-                let answer = if first.qos == QoS::ExactlyOnce { Answer::PubRec } else { Answer::PubAck };
+                let answer = if first.qos == QoS::ExactlyOnce { Answer::Received } else { Answer::Acknowledged };
                 self.publisher.expected.push_back((answer, first.id));
             }
         }
@@ -582,7 +582,7 @@ impl Publisher {
         if qos == QoS::ExactlyOnce && self.held.contains(&id) {
             let undecided = |waiting: &&mut Waiting| waiting.qos == qos && waiting.id == id && !waiting.ready;
             if self.waiting.is_empty() {
-                self.expected.push_back((Answer::PubRec, id));
+                self.expected.push_back((Answer::Received, id));
             } else if let Some(undecided) = self.waiting.iter_mut().find(undecided) {
                 undecided.wanted = true;
             } else if self.waiting.len() >= max {
