@@ -48,9 +48,9 @@ impl<T: Send> Shard<T> {
         };
         if self.stopping {
             let mut out = Vec::new();
-            refuse(connect.version, ReasonCode::ServerShuttingDown, None, u32::MAX, &mut out);
+            refuse(connect.version, ReasonCode::ServerUnavailable, None, u32::MAX, &mut out);
             let text = "the broker is shutting down";
-            return Err(self.turn_away(driver, slot, connect.client_id, ReasonCode::ServerShuttingDown, text, &out));
+            return Err(self.turn_away(driver, slot, connect.client_id, ReasonCode::ServerUnavailable, text, &out));
         }
         if connect.client_id.is_empty() {
             // Minted to live here, so that the connection need not move [MQTT-3.1.3-6] [MQTT3-3.1.3-6].
