@@ -9,6 +9,7 @@
 
 mod exact;
 mod keyed_hash;
+mod levels;
 mod locks;
 mod match_cache;
 mod matches;

@@ -65,8 +65,12 @@ impl MatchCache {
             return false;
         }
         out.few.extend_from_slice(&answer.few);
-        out.extra_ids.extend_from_slice(&answer.extra_ids);
-        out.groups.extend_from_slice(&answer.groups);
+        if !answer.extra_ids.is_empty() {
+            out.extra_ids.extend_from_slice(&answer.extra_ids);
+        }
+        if !answer.groups.is_empty() {
+            out.groups.extend_from_slice(&answer.groups);
+        }
         out.any_durable = answer.any_durable;
         true
     }

@@ -7,6 +7,7 @@ use breakwater_proto::{Instant, Message, is_wildcard};
 
 use crate::exact::ExactFilters;
 use crate::keyed_hash::HashKey;
+use crate::levels::first_level;
 use crate::locks::Lanes;
 use crate::match_cache::{MatchCache, Versions};
 use crate::matches::Matches;
@@ -378,10 +379,6 @@ impl Router {
             retained_bytes: self.retained.bytes(),
         }
     }
-}
-
-fn first_level(text: &str) -> &str {
-    text.split('/').next().unwrap_or(text)
 }
 
 impl std::fmt::Debug for Router {

@@ -7,6 +7,8 @@ pub(crate) struct Slab<T> {
     open: Vec<u32>,
     len: u32,
     empty_pages: usize,
+    /// The slots of a page that became empty, so that one value that comes and goes doesn't allocate a page each time.
+    spare: Option<Box<[T]>>,
 }
 
 struct Page<T> {
@@ -19,7 +21,7 @@ const PAGE: u32 = 64;
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), open: Vec::new(), len: 0, empty_pages: 0 }
+        Self { pages: Vec::new(), open: Vec::new(), len: 0, empty_pages: 0, spare: None }
     }
 }
 
@@ -43,7 +45,7 @@ impl<T: Default> Slab<T> {
         let page = &mut self.pages[number as usize];
         if page.taken == 0 {
             self.empty_pages -= 1;
-            page.slots = (0..PAGE).map(|_| T::default()).collect();
+            page.slots = self.spare.take().unwrap_or_else(|| (0..PAGE).map(|_| T::default()).collect());
         }
         let slot = page.taken.trailing_ones();
         page.taken |= 1 << slot;
@@ -69,7 +71,8 @@ impl<T: Default> Slab<T> {
         page.taken &= !bit;
         self.len -= 1;
         if page.taken == 0 {
-            page.slots = Box::default();
+            let slots = std::mem::take(&mut page.slots);
+            self.spare = (self.len > 0).then_some(slots);
             self.empty_pages += 1;
             self.trim();
         }

@@ -4,6 +4,7 @@
 //! loops: a filter of 32,767 levels costs time and memory in proportion, and no stack.
 
 use crate::keyed_hash::HashKey;
+use crate::levels::levels;
 use crate::members::Members;
 use crate::shared::GroupRef;
 use crate::slab::Slab;
@@ -109,7 +110,7 @@ impl Trie {
         let mut visited = 1u32;
         // [MQTT-4.7.2-1] [MQTT3-4.7.2-1] a leading wildcard doesn't match a topic that begins with `$`.
         let mut wildcards_apply = !topic.starts_with('$');
-        for level in topic.split('/') {
+        for level in levels(topic) {
             let mut symbol = None;
             next.clear();
             for &number in &*here {
@@ -152,7 +153,7 @@ impl Trie {
 
     pub(crate) fn find(&self, key: &HashKey, filter: &str) -> Option<u32> {
         let mut node = ROOT;
-        for level in filter.split('/') {
+        for level in levels(filter) {
             node = match level {
                 "#" => return Some(self.nodes.get(node)?.hash).filter(|&id| id != NONE),
                 "+" => Some(self.nodes.get(node)?.plus).filter(|&child| child != NONE)?,
@@ -166,7 +167,7 @@ impl Trie {
     pub(crate) fn find_or_insert(&mut self, key: &HashKey, filter: &str) -> (u32, bool) {
         let mut number = ROOT;
         let mut ends_in_hash = false;
-        for level in filter.split('/') {
+        for level in levels(filter) {
             match level {
                 "#" => ends_in_hash = true,
                 level => number = self.descend(key, number, level),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::keyed_hash::HashKey;
+use crate::levels::levels;
 use crate::slab::Slab;
 use crate::symbols::Symbols;
 
@@ -70,7 +71,7 @@ impl TopicTree {
     /// Names `kept` as the message of `topic`; returns the topic's node.
     pub(super) fn insert(&mut self, key: &HashKey, topic: &str, kept: u32) -> u32 {
         let mut number = ROOT;
-        for level in topic.split('/') {
+        for level in levels(topic) {
             let symbol = self.symbols.acquire(key, level);
             if let Some(child) = self.edges.get(&(number, symbol)) {
                 number = *child;
