@@ -105,7 +105,9 @@ impl<T: Send> Shard<T> {
                 let link = &conn.link;
                 // Two bytes more is what the other layout can need at most.
                 let fits = run.longest + 2 <= link.maximum_packet_size as usize;
-                grant.subscription_id() == 0 && !link.has_aliases() && fits
+                // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5].
+                let kept = self.options.limits.queue_qos0 && resident.session.has_backlog();
+                grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept
             }
             _ => false,
         };

@@ -121,6 +121,8 @@ impl<T: Send> Shard<T> {
         self.matches = matches;
         if crossed {
             self.post_early(driver);
+        }
+        if crossed || self.held_bytes > self.options.memory_bytes {
             self.pause_if_crowded(driver, publisher);
         }
     }
@@ -176,9 +178,11 @@ impl<T: Send> Shard<T> {
         self.matches = matches;
         if crossed {
             self.post_early(driver);
-            if let Some(publisher) = publisher {
-                self.pause_if_crowded(driver, publisher);
-            }
+        }
+        if let Some(publisher) = publisher
+            && (crossed || self.held_bytes > self.options.memory_bytes)
+        {
+            self.pause_if_crowded(driver, publisher);
         }
         true
     }
