@@ -63,7 +63,7 @@ impl Session {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Received, Violation> {
-        check(publish, limits)?;
+        check_publish(publish, limits)?;
         match publish.qos {
             QoS::AtMostOnce => Ok(Received::Route),
             QoS::AtLeastOnce => {
@@ -201,8 +201,10 @@ fn receive_maximum(version: Version, limits: &Limits) -> usize {
     usize::from(if version.is_v5() { limits.receive_maximum } else { limits.awaiting_release_max })
 }
 
+/// What CONNACK announced binds the client, whatever the QoS. Called by `Session::on_publish`; for QoS 0, which owes the
+/// session nothing, by the shard.
 #[inline]
-fn check(publish: &Publish<'_>, limits: &Limits) -> Result<(), Violation> {
+pub fn check_publish(publish: &Publish<'_>, limits: &Limits) -> Result<(), Violation> {
     if publish.subscription_ids {
         return Err(Violation::SubscriptionIdentifierFromClient); // [MQTT-3.3.4-6]
     }

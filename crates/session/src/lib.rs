@@ -25,7 +25,7 @@ mod tests;
 
 pub use acks::AckTicket;
 pub use delivery::{Delivered, Delivery, DropReason, Drops, Env, Pumped, Shared};
-pub use inbound::Received;
+pub use inbound::{Received, check_publish};
 pub use limits::{Limits, QueueFull, Versions};
 pub use link::Link;
 pub use outbound::Acked;

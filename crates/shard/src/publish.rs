@@ -2,9 +2,9 @@
 
 use breakwater_contract::auth::Subject;
 use breakwater_contract::{Action, Metric, Token, Verdict};
-use breakwater_proto::{Instant, MessageView, Publish, QoS, ReasonCode, Split, Violation, decode_publish, split};
+use breakwater_proto::{Instant, MessageView, Publish, QoS, ReasonCode, Split, decode_publish, split};
 use breakwater_router::Subscriber;
-use breakwater_session::{Acked, Env, Link, Received, Session};
+use breakwater_session::{Acked, Env, Link, Received, Session, check_publish};
 
 use crate::conn::{Cause, Questions};
 use crate::driver::Driver;
@@ -59,12 +59,7 @@ impl<T: Send> Shard<T> {
             }
             return Ok(if self.conns.get(slot).is_some() { Step::Used(length) } else { Step::Gone });
         }
-        if !breakwater_proto::topic::within(publish.topic, &limits.topic) {
-            return Err(Cause::NotPermitted(
-                ReasonCode::TopicNameInvalid,
-                "the topic is longer or deeper than allowed",
-            ));
-        }
+        check_publish(&publish, limits)?;
         let publisher = self.subscriber_of(conn.session);
         self.router.matches(self.id, publish.topic, &mut self.matches);
         let fan_out = (self.matches.few.len() + self.matches.groups.len()).max(1);
@@ -96,7 +91,9 @@ impl<T: Send> Shard<T> {
         publish: &Publish<'_>,
         spend: &mut Spend,
     ) -> Result<bool, Cause> {
-        self.check_publish(publish)?;
+        if publish.qos == QoS::AtMostOnce {
+            check_publish(publish, &self.options.limits)?;
+        }
         let mut topic = std::mem::take(&mut self.topic);
         let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic);
         self.topic = topic;
@@ -161,21 +158,6 @@ impl<T: Send> Shard<T> {
             QoS::AtLeastOnce => self.counters.bump(Metric::PublishReceivedQos1),
             QoS::ExactlyOnce => self.counters.bump(Metric::PublishReceivedQos2),
         }
-    }
-
-    /// What we announced in CONNACK binds the client.
-    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Cause> {
-        let limits = &self.options.limits;
-        if publish.subscription_ids {
-            return Err(Violation::SubscriptionIdentifierFromClient.into()); // [MQTT-3.3.4-6]
-        }
-        if publish.qos > limits.maximum_qos {
-            return Err(Violation::PublishQosNotSupported.into());
-        }
-        if publish.retain && !limits.retain_available {
-            return Err(Violation::RetainNotSupported.into());
-        }
-        Ok(())
     }
 
     /// `Some(Some(..))`: not to be routed, and this is what the client is told. `None`: it is not known yet.
