@@ -19,6 +19,8 @@ pub mod url;
 use property::Properties;
 use url::Url;
 
+const URL_HELP: &str = "Everything at once: mqtt://[user[:password]@]host[:port]/topic";
+
 /// Where to connect, as whom, and how.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConnectArgs {
@@ -28,8 +30,8 @@ pub struct ConnectArgs {
     /// Port to connect to [default: 1883]
     #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Connection")]
     pub port: Option<u16>,
-    /// Everything at once: mqtt://[user[:password]@]host[:port]/topic
-    #[arg(short = 'L', long, value_name = "URL", help_heading = "Connection")]
+    // Not a doc comment, which would take the brackets for links.
+    #[arg(short = 'L', long, value_name = "URL", help = URL_HELP, help_heading = "Connection")]
     pub url: Option<String>,
     /// User name
     #[arg(short, long, value_name = "NAME", allow_hyphen_values = true, help_heading = "Connection")]
