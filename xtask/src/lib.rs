@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 
+pub mod compare;
 pub mod counts;
 pub mod fuzz;
 pub mod tidy;

@@ -1,0 +1,299 @@
+//! The outcome of a comparison as Markdown.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::outcome::{Outcome, median};
+use super::peer::Peer;
+use super::row::{ACROSS_SHARDS, Kind, PEAK_BYTES, Row, SAME_SHARD, SPARSE_P50, SPARSE_P99};
+use super::{Order, Outcomes};
+
+const BEGIN: &str = "<!-- compare: begin; written by `cargo xtask compare --write` -->";
+const END: &str = "<!-- compare: end -->";
+
+/// Replaces what stands between the marks.
+pub(super) fn write(path: &Path, page: &str) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let (head, rest) = text.split_once(BEGIN).with_context(|| format!("{} lacks `{BEGIN}`", path.display()))?;
+    let (_, tail) = rest.split_once(END).with_context(|| format!("{} lacks `{END}`", path.display()))?;
+    fs::write(path, format!("{head}{BEGIN}\n\n{page}\n{END}{tail}"))?;
+    Ok(())
+}
+
+pub(super) fn page(order: &Order, outcomes: &Outcomes) -> String {
+    let tables = Tables { order, outcomes };
+    let mut page = tables.circumstances();
+    page += &tables.costs();
+    page += &tables.figures();
+    page += &tables.memory();
+    page
+}
+
+struct Tables<'a> {
+    order: &'a Order,
+    outcomes: &'a Outcomes,
+}
+
+impl Tables<'_> {
+    fn of(&self, row: usize, peer: Peer) -> &[Outcome] {
+        self.outcomes.get(&(row, peer.name())).map_or(&[], Vec::as_slice)
+    }
+
+    fn rows(&self, wanted: impl Fn(Kind) -> bool) -> impl Iterator<Item = (usize, &Row)> {
+        self.order.rows.iter().enumerate().filter(move |(_, row)| wanted(row.kind))
+    }
+
+    fn circumstances(&self) -> String {
+        let mut text = format!("`{}`, {}.\n\n", self.order.command, machine());
+        let loads: Vec<f64> = self.outcomes.values().flatten().map(|outcome| outcome.load).collect();
+        let low = loads.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = loads.iter().copied().fold(0.0, f64::max);
+        let _ = writeln!(
+            text,
+            "Medians of {} rounds ({} in sparse rows) of {} s. Load average (1 minute) while measuring: {low:.1} to {high:.1}.\n",
+            self.order.rounds, self.order.sparse_rounds, self.order.span.seconds
+        );
+        let _ = writeln!(text, "| | version | settings |\n|---|---|---|");
+        for peer in &self.order.peers {
+            let (version, settings) = (self.order.stable.version(*peer), self.order.stable.settings(*peer));
+            let _ = writeln!(text, "| {} | {version} | {settings} |", peer.name());
+        }
+        text + "\n"
+    }
+
+    /// The main table: processor time per message and the ratios.
+    fn costs(&self) -> String {
+        if self.rows(is_timed).next().is_none() {
+            return String::new();
+        }
+        let mut text =
+            String::from("Broker's CPU (user and system), µs per delivered message or connection:\n\n| scenario |");
+        for peer in &self.order.peers {
+            let _ = write!(text, " {} |", peer.name());
+        }
+        text += " Mosquitto / ours | required | goal | reached |\n|---|";
+        text += &"---:|".repeat(self.order.peers.len() + 4);
+        text += "\n";
+        for (index, row) in self.rows(is_timed) {
+            if row.kind == Kind::Sparse {
+                let (across, same): (Vec<_>, Vec<_>) =
+                    self.of(index, Peer::Breakwater).iter().cloned().partition(|outcome| outcome.across);
+                self.cost_line(&mut text, index, row, &format!("{}, same shard", row.title), &same, Some(SAME_SHARD));
+                self.cost_line(
+                    &mut text,
+                    index,
+                    row,
+                    &format!("{}, across shards", row.title),
+                    &across,
+                    Some(ACROSS_SHARDS),
+                );
+            } else {
+                let ours = self.of(index, Peer::Breakwater).to_vec();
+                self.cost_line(&mut text, index, row, row.title, &ours, row.required);
+            }
+        }
+        text + "\n"
+    }
+
+    fn cost_line(
+        &self,
+        text: &mut String,
+        index: usize,
+        row: &Row,
+        title: &str,
+        ours: &[Outcome],
+        required: Option<f64>,
+    ) {
+        let theirs = self.of(index, Peer::Mosquitto);
+        let _ = write!(text, "| {title} |");
+        for peer in &self.order.peers {
+            let outcomes = if *peer == Peer::Breakwater { ours } else { self.of(index, *peer) };
+            let _ = write!(text, " {} |", cell(median(outcomes, |o| o.cost), 3));
+        }
+        let ratio = median(theirs, |o| o.cost) / median(ours, |o| o.cost);
+        let reached = match required {
+            Some(required) if ratio.is_finite() => verdict(row, ratio, required, ours, theirs),
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            " {} | {} | {} | {reached} |",
+            cell(ratio, 2),
+            required.map_or(String::new(), |required| required.to_string()),
+            row.goal
+        );
+    }
+
+    /// Rates, latency, loss and memory behind the main table.
+    fn figures(&self) -> String {
+        if self.rows(is_timed).next().is_none() {
+            return String::new();
+        }
+        let mut text = String::from(
+            "Deliveries (connections) per second, latency from when a message was due, losses and other faults over all rounds, \
+             peak memory, the generator's own CPU per message:\n\n\
+             | scenario | broker | per second | p50 | p99 | faults | peak MB | generator µs |\n|---|---|---:|---:|---:|---:|---:|---:|\n",
+        );
+        for (index, row) in self.rows(is_timed) {
+            for peer in &self.order.peers {
+                let runs = self.of(index, *peer);
+                if runs.is_empty() {
+                    continue;
+                }
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {:.0} | {} | {} | {} | {:.1} | {} |",
+                    row.title,
+                    peer.name(),
+                    median(runs, |o| o.rate),
+                    time(median(runs, |o| o.p50_us)),
+                    time(median(runs, |o| o.p99_us)),
+                    runs.iter().map(|o| o.faults).sum::<f64>(),
+                    runs.iter().map(|o| o.peak_bytes).fold(0.0, f64::max) / 1e6,
+                    cell(median(runs, |o| o.generator_us), 3),
+                );
+            }
+        }
+        text + "\n"
+    }
+
+    fn memory(&self) -> String {
+        let mut text = String::new();
+        if self.rows(|kind| kind == Kind::Memory).next().is_some() {
+            text += "Resident memory, bytes per connection (growth from 5,000 to 15,000 connections):\n\n";
+            self.memory_table(&mut text, Kind::Memory, "Mosquitto / ours", |runs| median(runs, |o| o.cost), 0);
+        }
+        if self.rows(|kind| kind == Kind::Churn).next().is_some() {
+            text += "\nResident memory after all have left, last round against round 2 (1.00: nothing kept):\n\n";
+            let growth =
+                |runs: &[Outcome]| median(runs, |o| o.cost / o.after_round.get(1).copied().unwrap_or(f64::NAN));
+            self.memory_table(&mut text, Kind::Churn, "", growth, 3);
+        }
+        text
+    }
+
+    fn memory_table(
+        &self,
+        text: &mut String,
+        kind: Kind,
+        last: &str,
+        figure: impl Fn(&[Outcome]) -> f64,
+        digits: usize,
+    ) {
+        let names: Vec<&str> = self.order.peers.iter().map(|peer| peer.name()).collect();
+        let _ =
+            writeln!(text, "| scenario | {} | {last} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len() + 1));
+        for (index, row) in self.rows(|other| other == kind) {
+            let _ = write!(text, "| {} |", row.title);
+            for peer in &self.order.peers {
+                let _ = write!(text, " {} |", cell(figure(self.of(index, *peer)), digits));
+            }
+            let ratio = figure(self.of(index, Peer::Mosquitto)) / figure(self.of(index, Peer::Breakwater));
+            let _ = writeln!(text, " {} |", if last.is_empty() { String::new() } else { cell(ratio, 2) });
+        }
+    }
+}
+
+fn is_timed(kind: Kind) -> bool {
+    matches!(kind, Kind::Saturating | Kind::Sparse | Kind::Connect)
+}
+
+/// "yes", or what is missing.
+fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Outcome]) -> String {
+    let mut missing = Vec::new();
+    if ratio < required {
+        missing.push(format!("ratio {ratio:.2} < {required}"));
+    }
+    let (p50, p99) = match row.kind {
+        Kind::Sparse => (SPARSE_P50, SPARSE_P99),
+        _ => (f64::INFINITY, 1.0),
+    };
+    for (name, bound, pick) in
+        [("p50", p50, (|o| o.p50_us) as fn(&Outcome) -> f64), ("p99", p99, (|o| o.p99_us) as fn(&Outcome) -> f64)]
+    {
+        let part = median(ours, pick) / median(theirs, pick);
+        if part > bound && row.kind != Kind::Connect {
+            missing.push(format!("{name} {part:.2} x Mosquitto's"));
+        }
+    }
+    let faults: f64 = ours.iter().map(|o| o.faults).sum();
+    if faults > 0.0 {
+        missing.push(format!("{faults} faults"));
+    }
+    if ours.iter().any(|o| o.peak_bytes > PEAK_BYTES) {
+        missing.push("peak memory".into());
+    }
+    if missing.is_empty() { "yes".into() } else { format!("no: {}", missing.join(", ")) }
+}
+
+fn cell(value: f64, digits: usize) -> String {
+    if value.is_finite() { format!("{value:.digits$}") } else { "–".into() }
+}
+
+fn time(us: f64) -> String {
+    match us {
+        us if us >= 1e6 => format!("{:.2} s", us / 1e6),
+        us if us >= 1e4 => format!("{:.1} ms", us / 1e3),
+        us if us >= 1e3 => format!("{:.2} ms", us / 1e3),
+        us => format!("{us:.0} µs"),
+    }
+}
+
+/// Cores, system and day of the run.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let days = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() / 86_400);
+    let (year, month, day) = date(days);
+    format!("{year}-{month:02}-{day:02}, {cores} cores, Linux {}", kernel.trim())
+}
+
+/// Year, month and day of a number of days since 1970, counted in eras of 400 years that begin in March.
+fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, in_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let day_of_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::ROWS;
+    use super::*;
+
+    fn run(cost: f64, p99_us: f64) -> Outcome {
+        Outcome { cost, p99_us, p50_us: 1.0, ..Outcome::default() }
+    }
+
+    #[test]
+    fn dates_are_counted_right() {
+        assert_eq!([date(0), date(20_779), date(11_016)], [(1970, 1, 1), (2026, 11, 22), (2000, 2, 29)]);
+    }
+
+    #[test]
+    fn a_row_is_reached_only_without_loss_and_with_a_good_tail() {
+        let theirs = [run(6.0, 100.0)];
+        assert_eq!(verdict(&ROWS[0], 20.0, 20.0, &[run(0.3, 100.0)], &theirs), "yes");
+        assert!(verdict(&ROWS[0], 19.0, 20.0, &[run(0.3, 100.0)], &theirs).contains("ratio"));
+        assert!(verdict(&ROWS[0], 20.0, 20.0, &[run(0.3, 101.0)], &theirs).contains("p99"));
+        let lossy = Outcome { faults: 3.0, ..run(0.3, 1.0) };
+        assert!(verdict(&ROWS[0], 20.0, 20.0, &[lossy], &theirs).contains("3 faults"));
+    }
+
+    #[test]
+    fn only_what_stands_between_the_marks_is_replaced() {
+        let path = std::env::temp_dir().join(format!("compare-{}.md", std::process::id()));
+        fs::write(&path, format!("head\n{BEGIN}\nold\n{END}\ntail\n")).unwrap();
+        write(&path, "new").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(text, format!("head\n{BEGIN}\n\nnew\n{END}\ntail\n"));
+    }
+}
