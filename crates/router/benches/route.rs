@@ -41,7 +41,10 @@ fn run(case: &str, rounds: u32) -> f64 {
     match case {
         "subscribe_exact" | "subscribe_wildcard" => {
             let wild = if case == "subscribe_exact" { "x" } else { "+" };
-            let filters: Vec<String> = (0..1000).map(|n| format!("plant/{n}/{wild}")).collect();
+            for n in 0..10_000 {
+                router.subscribe(&format!("plant/{n}/line/7/{wild}"), session(n), GRANT);
+            }
+            let filters: Vec<String> = (0..1000).map(|n| format!("plant/{n}/line/8/{wild}")).collect();
             let begin = Instant::now();
             for round in 0..rounds {
                 let filter = &filters[round as usize % filters.len()];

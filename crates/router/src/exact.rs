@@ -11,6 +11,7 @@ use crate::members::Members;
 use crate::slab::Slab;
 use crate::split_table::{self, Tagged};
 use crate::subscriber::{Subscriber, Target};
+use crate::text::Text;
 
 /// All filters that are plain topics. Nine subscriptions of ten are of this kind, and cost one probe.
 pub(crate) struct ExactFilters {
@@ -27,9 +28,10 @@ pub(crate) struct Stripe {
     filters: Slab<ExactFilter>,
 }
 
+/// 64 bytes with texts of up to 38 inline, which most topics are.
 #[derive(Default)]
 struct ExactFilter {
-    text: Box<str>,
+    text: Text<38>,
     members: Members,
 }
 
@@ -84,7 +86,7 @@ impl ExactFilters {
         let stripe = &mut *guard;
         let found = stripe.find(hash, filter);
         let place = found.unwrap_or_else(|| {
-            let place = stripe.filters.insert(ExactFilter { text: filter.into(), members: Members::None });
+            let place = stripe.filters.insert(ExactFilter { text: Text::new(filter), members: Members::None });
             assert!(place >> PLACE_BITS == 0, "a stripe holds at most 2^22 filters");
             stripe.table.insert_unique(Tagged::filed_under(hash), Tagged::new(hash, place), Tagged::hash);
             place
@@ -120,7 +122,7 @@ impl ExactFilters {
     pub(crate) fn text(&self, id: u32, out: &mut String) -> bool {
         let stripe = read(&self.stripes[id as usize % STRIPES].0);
         let Some(entry) = stripe.filters.get(id >> STRIPE_BITS) else { return false };
-        out.push_str(&entry.text);
+        out.push_str(entry.text.as_str());
         true
     }
 }
@@ -130,7 +132,7 @@ impl Stripe {
     fn find(&self, hash: u64, text: &str) -> Option<u32> {
         let tag = hash as u32;
         let is =
-            |entry: &Tagged| entry.tag == tag && self.filters.get(entry.id).is_some_and(|filter| *filter.text == *text);
+            |entry: &Tagged| entry.tag == tag && self.filters.get(entry.id).is_some_and(|filter| filter.text.is(text));
         self.table.find(Tagged::filed_under(hash), is).map(|entry| entry.id)
     }
 
@@ -149,7 +151,7 @@ impl Stripe {
         if !entry.members.is_empty() {
             return Some(false);
         }
-        let filed = Tagged::filed_under(key.text(&entry.text));
+        let filed = Tagged::filed_under(key.text(entry.text.as_str()));
         split_table::remove(&mut self.table, filed, |entry| entry.id == place, Tagged::hash);
         self.filters.remove(place);
         Some(true)

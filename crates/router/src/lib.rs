@@ -23,6 +23,7 @@ mod snapshot;
 mod split_table;
 mod subscriber;
 mod symbols;
+mod text;
 mod trie;
 mod wild;
 

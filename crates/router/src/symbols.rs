@@ -3,6 +3,7 @@
 use crate::keyed_hash::HashKey;
 use crate::slab::Slab;
 use crate::split_table::{SplitTable, Tagged};
+use crate::text::Text;
 
 /// The level texts that a trie holds, counted by use. A level of a topic that has no symbol can match wildcards only.
 pub(crate) struct Symbols {
@@ -12,7 +13,7 @@ pub(crate) struct Symbols {
 
 #[derive(Default)]
 struct Symbol {
-    text: Box<str>,
+    text: Text<22>,
     uses: u32,
 }
 
@@ -30,12 +31,13 @@ impl Symbols {
     #[inline]
     fn find(&self, hash: u64, text: &str) -> Option<u32> {
         let tag = hash as u32;
-        let is = |entry: &Tagged| entry.tag == tag && self.text(entry.id) == text;
+        let is =
+            |entry: &Tagged| entry.tag == tag && self.texts.get(entry.id).is_some_and(|symbol| symbol.text.is(text));
         self.table.find(Tagged::filed_under(hash), is).map(|entry| entry.id)
     }
 
     pub(crate) fn text(&self, symbol: u32) -> &str {
-        self.texts.get(symbol).map_or("", |entry| &entry.text)
+        self.texts.get(symbol).map_or("", |entry| entry.text.as_str())
     }
 
     /// The symbol of `text`, with one more use.
@@ -47,7 +49,7 @@ impl Symbols {
             }
             return symbol;
         }
-        let symbol = self.texts.insert(Symbol { text: text.into(), uses: 1 });
+        let symbol = self.texts.insert(Symbol { text: Text::new(text), uses: 1 });
         self.table.insert(Tagged::filed_under(hash), Tagged::new(hash, symbol), Tagged::hash);
         symbol
     }
@@ -58,7 +60,7 @@ impl Symbols {
         if entry.uses > 0 {
             return;
         }
-        let hash = key.text(&entry.text);
+        let hash = key.text(entry.text.as_str());
         self.table.remove(Tagged::filed_under(hash), |entry| entry.id == symbol, Tagged::hash);
         self.texts.remove(symbol);
     }
