@@ -163,7 +163,7 @@ pub struct Load {
     /// Saturating runs: rest after a turn that read little, in microseconds [default: 50, from 50 connections up 1000]
     #[arg(long)]
     pub rest_us: Option<u64>,
-    /// Start of every topic
+    /// Start of every topic; `sub` takes a filter with wildcards as it is
     #[arg(short, long, default_value = "bench")]
     pub topic: String,
     /// Client ids instead of numbered ones: publisher:subscriber[,publisher:subscriber...]

@@ -163,6 +163,7 @@ fn clients(load: &Load, shape: Shape, role: &str, count: usize) -> Vec<Client> {
             id: format!("{}-{role}-{i:05}", load.target.id_prefix),
             topic: match shape {
                 Shape::FanOut | Shape::FanIn => format!("{}/{}", load.topic, shape.name()),
+                Shape::Subscribe if load.topic.contains(['+', '#']) => load.topic.clone(),
                 Shape::Pair | Shape::Publish | Shape::Subscribe => format!("{}/{i:05}", load.topic),
             },
         })
