@@ -103,7 +103,7 @@ impl<T: Send> Shard<T> {
 
     /// Large fan-outs of publishers that live here.
     pub(crate) fn work_jobs<D: Driver<Transport = T>>(&mut self, driver: &mut D) -> bool {
-        let mut budget = self.options.turn.mail_bytes as usize;
+        let mut budget = self.options.turn.appended_bytes as usize;
         for _ in 0..self.jobs.len() {
             let Some(job) = self.jobs.pop_front() else { break };
             let Job { progress, owner, generation } = job;
@@ -140,9 +140,10 @@ impl<T: Send> Shard<T> {
             }
             let wire = &progress.batch.wire[entry.wire.0 as usize..entry.wire.1 as usize];
             let (done, cost) = if entry.large.is_some() {
-                self.work_large(driver, entry, wire, &mut progress.target)
+                self.work_large(driver, entry, wire, &mut progress.target, *budget)
             } else {
-                let cost = self.work_few(driver, &progress.batch, entry, wire, &mut progress.target, &mut progress.id);
+                let cost =
+                    self.work_few(driver, &progress.batch, entry, &mut progress.target, &mut progress.id, *budget);
                 (progress.target >= entry.targets.1 as usize, cost)
             };
             *budget = budget.saturating_sub(cost);
@@ -164,12 +165,13 @@ impl<T: Send> Shard<T> {
         driver: &mut D,
         batch: &Batch,
         entry: &Entry,
-        wire: &[u8],
         target: &mut usize,
         id: &mut usize,
+        budget: usize,
     ) -> usize {
+        let wire = &batch.wire[entry.wire.0 as usize..entry.wire.1 as usize];
         let mut ids = std::mem::take(&mut self.ids);
-        let end = (entry.targets.1 as usize).min(*target + CHUNK);
+        let end = (entry.targets.1 as usize).min(*target + chunk(budget, wire));
         let mut outgoing = Outgoing::new(entry, wire, &mut self.converted);
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut cost = wire.len();
@@ -216,11 +218,12 @@ impl<T: Send> Shard<T> {
         entry: &Entry,
         wire: &[u8],
         position: &mut usize,
+        budget: usize,
     ) -> (bool, usize) {
         let Some(snapshot) = &entry.large else { return (true, 0) };
         let mut walked = std::mem::take(&mut self.walked);
         walked.clear();
-        let done = snapshot.walk(position, CHUNK, |target| walked.push(target));
+        let done = snapshot.walk(position, chunk(budget, wire), |target| walked.push(target));
         let origin = Subscriber::from_u64(entry.origin);
         let mut outgoing = Outgoing::new(entry, wire, &mut self.converted);
         let mut encoded = std::mem::take(&mut self.encoded);
@@ -262,6 +265,11 @@ impl<T: Send> Shard<T> {
             }
         }
     }
+}
+
+/// Targets to serve before looking at the budget again.
+fn chunk(budget: usize, wire: &[u8]) -> usize {
+    (budget / wire.len().max(1)).clamp(1, CHUNK)
 }
 
 /// An entry, ready to be delivered.

@@ -63,22 +63,18 @@ impl<T: Send> Shard<T> {
         let publisher = self.subscriber_of(conn.session);
         self.router.matches(self.id, publish.topic, &mut self.matches);
         let fan_out = (self.matches.few.len() + self.matches.groups.len()).max(1);
-        let affordable =
-            if self.matches.large.is_empty() { (spend.bytes as usize / fan_out).max(frame.len) } else { 0 };
         let mut run = Run { wire: &bytes[..frame.len], count: 1, longest: frame.len, version, origin: publisher };
         // Behind the topic a version 5 packet of the run has the one byte that says "no properties".
         let bare = !version.is_v5() || publish.properties.is_empty();
         if bare {
             let prefix = &frame.body[..2 + publish.topic.len()];
-            run.extend(bytes, prefix, affordable.min(bytes.len()), limits.packet_bytes_max);
+            run.extend(bytes, prefix, limits.packet_bytes_max);
         }
         let count = run.count;
         self.counters.add(Metric::PacketsReceived, u64::from(count));
         self.counters.add(Metric::PublishReceived, u64::from(count));
         let length = run.wire.len();
-        self.route_run(driver, slot, &run);
-        let work = (length * fan_out) as u32;
-        spend.bytes = spend.bytes.saturating_sub(work);
+        self.route_run(driver, slot, &run, spend);
         spend.deliveries = spend.deliveries.saturating_sub(fan_out as u32);
         Ok(Step::Used(length))
     }

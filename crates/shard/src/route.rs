@@ -27,13 +27,13 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Takes in what follows in `bytes` as long as it is of the same kind and topic (`prefix`: the topic with its length)
-    /// and the run stays within `limit` bytes. Leaves everything doubtful to the ordinary path.
+    /// Leaves everything doubtful to the ordinary path.
     #[inline]
-    pub(crate) fn extend(&mut self, bytes: &'a [u8], prefix: &[u8], limit: usize, packet_max: u32) {
+    pub(crate) fn extend(&mut self, bytes: &'a [u8], prefix: &[u8], packet_max: u32) {
         let mut end = self.wire.len();
         let version_5 = self.version.is_v5();
-        while end + 2 < limit {
-            let rest = &bytes[end..limit];
+        while end + 2 < bytes.len() {
+            let rest = &bytes[end..];
             if rest[0] != self.wire[0] {
                 break;
             }
@@ -82,9 +82,20 @@ impl<'a> Run<'a> {
 }
 
 impl<T: Send> Shard<T> {
-    /// Sends a run to everything in `self.matches`.
-    pub(crate) fn route_run<D: Driver<Transport = T>>(&mut self, driver: &mut D, publisher: u32, run: &Run<'_>) {
+    /// Sends a run to everything in `self.matches`. What is more than `spend` allows goes to the targets here a few at a
+    /// time, while the publisher waits: each still gets it in one piece.
+    pub(crate) fn route_run<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        publisher: u32,
+        run: &Run<'_>,
+        spend: &mut Spend,
+    ) {
         let matches = std::mem::take(&mut self.matches);
+        let here = matches.few.iter().filter(|target| target.subscriber.shard == self.id).count();
+        let work = run.wire.len().saturating_mul(here);
+        let mut later = (work > spend.bytes as usize && here > 1).then(|| self.own_batch(run));
+        spend.bytes = spend.bytes.saturating_sub(work.min(u32::MAX as usize) as u32);
         if matches.is_empty() {
             self.counters.add(Metric::PublishUnmatched, u64::from(run.count));
         }
@@ -94,7 +105,11 @@ impl<T: Send> Shard<T> {
         let mut open = None;
         for (index, target) in matches.few.iter().enumerate() {
             let Some(grant) = grant_of(&matches, index, target, run.origin, &mut ids) else { continue };
-            if target.subscriber.shard == self.id {
+            if let Some(batch) = &mut later
+                && target.subscriber.shard == self.id
+            {
+                batch.add_target(target.subscriber, grant, &ids);
+            } else if target.subscriber.shard == self.id {
                 let more = ids.get(1..).unwrap_or_default();
                 self.deliver_run(driver, target.subscriber, grant, more, run, &mut converted);
             } else {
@@ -106,6 +121,9 @@ impl<T: Send> Shard<T> {
                 }
                 self.batch(to).add_target(target.subscriber, grant, &ids);
             }
+        }
+        if let Some(batch) = later {
+            self.begin_job(batch, publisher);
         }
         for snapshot in &matches.large {
             self.route_large(publisher, snapshot, run.entry(), |batch| batch.wire_from(run.wire));
@@ -200,6 +218,20 @@ impl<T: Send> Shard<T> {
         batch.home = self.id;
         batch.open(entry);
         fill(&mut batch);
+        self.begin_job(batch, publisher);
+    }
+
+    /// A batch for targets that live here.
+    fn own_batch(&mut self, run: &Run<'_>) -> Box<Batch> {
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.home = self.id;
+        batch.open(run.entry());
+        batch.wire_from(run.wire);
+        batch
+    }
+
+    /// Works a batch off in this and later turns, while the publisher waits.
+    fn begin_job(&mut self, batch: Box<Batch>, publisher: u32) {
         let owner = self.conns.get_mut(publisher).map(|conn| {
             conn.jobs += 1;
             publisher
