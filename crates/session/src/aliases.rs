@@ -182,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn topics_with_the_same_hash_are_kept_apart() {
+        let mut seen = std::collections::BTreeMap::new();
+        let (one, other) = (0..1_000_000)
+            .find_map(|number| {
+                let topic = format!("topic/{number}");
+                let earlier = seen.insert(hash(topic.as_bytes()), topic.clone())?;
+                Some((earlier, topic))
+            })
+            .expect("a million topics share 2 to the power of 31 hashes");
+        let mut aliases = AliasesOut::new(2);
+        assert_eq!(tell(&mut aliases, &one), AliasChoice::New(1));
+        assert_eq!(tell(&mut aliases, &other), AliasChoice::New(2));
+        assert_eq!(tell(&mut aliases, &one), AliasChoice::Known(1));
+    }
+
+    #[test]
     fn a_registered_alias_can_be_moved_to_another_topic() {
         let mut aliases = AliasesIn::default();
         aliases.register(2, "one");
