@@ -147,7 +147,7 @@ impl Order {
     fn rounds_of(&self, row: &Row) -> usize {
         match row.kind {
             Kind::Sparse => self.sparse_rounds,
-            Kind::Saturating | Kind::Connect => self.rounds,
+            Kind::Saturating | Kind::Connect | Kind::Filters => self.rounds,
             // Slopes hardly vary, and these runs are long.
             Kind::Memory => self.rounds.min(3),
             Kind::Churn => 1,
@@ -209,7 +209,7 @@ fn plays(peer: Peer, row: &Row) -> bool {
     match peer {
         Peer::Relay => row.relay,
         // It accepts a few hundred connections per second by design.
-        Peer::Rumqttd => !matches!(row.kind, Kind::Connect | Kind::Memory | Kind::Churn),
+        Peer::Rumqttd => !matches!(row.kind, Kind::Connect | Kind::Filters | Kind::Memory | Kind::Churn),
         _ => true,
     }
 }

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 
 mod clock;
 mod conn;
+mod filters;
 mod generator;
 mod link;
 mod options;
@@ -66,6 +67,11 @@ fn outcome(args: BenchArgs) -> Result<bool, Fault> {
             let json = conn.target.json;
             let report = conn::run(&conn)?;
             print(&report.render(json, io::stdout().is_terminal()))?;
+            Ok(report.is_clean())
+        }
+        Scenario::Filters(filters) => {
+            let report = filters::run(&filters)?;
+            print(&report.render(filters.target.json, io::stdout().is_terminal()))?;
             Ok(report.is_clean())
         }
         Scenario::Pair(load) => traffic(&load, plan::Shape::Pair),

@@ -1,7 +1,7 @@
 //! What one run of the generator measured, and medians over runs.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,6 +22,8 @@ pub(super) struct Outcome {
     /// Microseconds per delivered message or connection; bytes in memory rows.
     pub(super) cost: f64,
     pub(super) rate: f64,
+    /// Filter rows: resident memory per filter, its text included.
+    pub(super) bytes: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     pub(super) lost: f64,
@@ -38,12 +40,32 @@ pub(super) struct Outcome {
 
 pub(super) fn measure(stable: &Stable, peer: Peer, row: &Row, span: Span, pair_ids: Option<&str>) -> Result<Outcome> {
     let running = stable.start(peer)?;
+    let mut beside = beside(stable, &running, row)?;
     let output = play(stable, &running, row, span, pair_ids)?;
+    if let Some(child) = &mut beside {
+        let gone = child.try_wait()?.is_some();
+        let _ = child.kill();
+        let _ = child.wait();
+        if gone {
+            bail!("{} against {}: the second generator ended early", row.name, peer.name());
+        }
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     let Ok(json) = serde_json::from_str::<Value>(text.trim()) else {
         bail!("{} against {}: {}", row.name, peer.name(), String::from_utf8_lossy(&output.stderr).trim());
     };
     Ok(read(&json, row))
+}
+
+/// The second generator of a row that has one.
+fn beside(stable: &Stable, running: &Running, row: &Row) -> Result<Option<Child>> {
+    if row.beside.is_empty() {
+        return Ok(None);
+    }
+    let mut command = stable.bench_command();
+    command.args(row.beside).args(["--port", &running.port.to_string(), "--id-prefix", "beside"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Some(command.spawn()?))
 }
 
 fn play(stable: &Stable, running: &Running, row: &Row, span: Span, pair_ids: Option<&str>) -> Result<Output> {
@@ -62,12 +84,14 @@ fn play(stable: &Stable, running: &Running, row: &Row, span: Span, pair_ids: Opt
 fn read(json: &Value, row: &Row) -> Outcome {
     let number = |path: &str| json.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
     let list = |path: &str| json.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    // A run so slow that nothing sent within the measured time arrived has no latency at all.
+    let latency = |path: &str| if number("/latency/samples") > 0.0 { number(path) } else { f64::NAN };
     let broken = list("/broken").len() as f64;
     let mut outcome = Outcome {
         cost: number("/broker/cpu_us"),
         rate: number("/delivered") / number("/seconds").max(1e-9),
-        p50_us: number("/latency/p50_us"),
-        p99_us: number("/latency/p99_us"),
+        p50_us: latency("/latency/p50_us"),
+        p99_us: latency("/latency/p99_us"),
         lost: number("/lost") + number("/under_way"),
         peak_bytes: number("/broker/rss_peak_bytes"),
         generator_us: number("/generator_cpu_us"),
@@ -86,6 +110,10 @@ fn read(json: &Value, row: &Row) -> Outcome {
             outcome.across = list("/broker/threads").iter().filter(busy).count() > 1;
         }
         Kind::Connect => outcome.rate = number("/per_second"),
+        Kind::Filters => {
+            outcome.rate = number("/per_second");
+            outcome.bytes = number("/bytes_per_filter");
+        }
         Kind::Memory => {
             outcome.cost = number("/bytes_per_connection");
             outcome.rate = number("/per_second");
@@ -106,7 +134,7 @@ const BUSY: f64 = 0.15;
 
 /// Median of what `pick` sees in the outcomes; NaN where there are none.
 pub(super) fn median<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>, pick: impl Fn(&Outcome) -> f64) -> f64 {
-    let mut values: Vec<f64> = outcomes.into_iter().map(pick).collect();
+    let mut values: Vec<f64> = outcomes.into_iter().map(pick).filter(|value| !value.is_nan()).collect();
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,

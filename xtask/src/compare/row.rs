@@ -8,6 +8,8 @@ pub(super) struct Row {
     /// Words behind `breakwater bench`.
     pub(super) bench: &'static [&'static str],
     pub(super) kind: Kind,
+    /// Words behind a second `breakwater bench` that runs meanwhile; none for no second one.
+    pub(super) beside: &'static [&'static str],
     /// The relay can play it: QoS 0 and no acknowledgements.
     pub(super) relay: bool,
     /// Mosquitto's processor time divided by ours must reach this.
@@ -24,13 +26,15 @@ pub(super) enum Kind {
     Sparse,
     /// Processor time per connection.
     Connect,
+    /// Processor time, rate and memory per filter.
+    Filters,
     /// Growth of resident memory per connection.
     Memory,
     /// Resident memory after many rounds of connecting and leaving.
     Churn,
 }
 
-pub(super) const ROWS: [Row; 16] = [
+pub(super) const ROWS: [Row; 18] = [
     saturating("pair-0", "1:1, QoS 0", &["pair"], true, 20.0, "30"),
     saturating("pair-1", "1:1, QoS 1", &["pair", "-q", "1"], false, 8.0, "12"),
     saturating("pair-2", "1:1, QoS 2", &["pair", "-q", "2"], false, 8.0, "12"),
@@ -48,10 +52,21 @@ pub(super) const ROWS: [Row; 16] = [
         "0.7 of the relay",
     ),
     Row {
+        name: CHURNED,
+        title: "1:1, QoS 0, while 1,000 filters/s come and go",
+        bench: &["pair"],
+        kind: Kind::Saturating,
+        beside: &["filters", "--churn", "--clients", "1", "--rate", "1000", "--duration", "3600", "--quiet"],
+        relay: false,
+        required: None,
+        goal: "0.9 of the rate without",
+    },
+    Row {
         name: "sparse-0",
         title: "sparse 5,000/s, QoS 0",
         bench: &["pair", "--rate", "5000"],
         kind: Kind::Sparse,
+        beside: &[],
         relay: true,
         required: None, // by shard: see `SAME_SHARD` and `ACROSS_SHARDS`
         goal: "relay",
@@ -61,6 +76,7 @@ pub(super) const ROWS: [Row; 16] = [
         title: "sparse 5,000/s, QoS 1",
         bench: &["pair", "--rate", "5000", "-q", "1"],
         kind: Kind::Sparse,
+        beside: &[],
         relay: false,
         required: None,
         goal: "relay",
@@ -70,15 +86,27 @@ pub(super) const ROWS: [Row; 16] = [
         title: "connect and CONNACK",
         bench: &["conn", "-n", "10000", "--sources", "4"],
         kind: Kind::Connect,
+        beside: &[],
         relay: true,
         required: Some(1.15),
         goal: "1.3",
+    },
+    Row {
+        name: "filters",
+        title: "subscribe to 1,000,000 filters (ratio of rates)",
+        bench: &["filters", "--filters", "1000000", "--clients", "1000"],
+        kind: Kind::Filters,
+        beside: &[],
+        relay: false,
+        required: Some(2.0),
+        goal: "",
     },
     Row {
         name: "memory",
         title: "memory per idle connection",
         bench: &["conn", "-n", "15000", "--marks", "5000", "--sources", "4"],
         kind: Kind::Memory,
+        beside: &[],
         relay: true,
         required: Some(1.0),
         goal: "",
@@ -88,6 +116,7 @@ pub(super) const ROWS: [Row; 16] = [
         title: "memory per idle connection with one subscription",
         bench: &["conn", "-n", "15000", "--marks", "5000", "--sources", "4", "--subscribe", "c/%i"],
         kind: Kind::Memory,
+        beside: &[],
         relay: false,
         required: Some(1.0),
         goal: "",
@@ -103,6 +132,10 @@ pub(super) const ROWS: [Row; 16] = [
         &["conn", "-n", "15000", "--cycles", "10", "--sources", "4", "--subscribe", "c/%i"],
     ),
 ];
+
+/// Publishing while filters come and go is compared with the row without.
+pub(super) const CHURNED: &str = "pair-0-churn";
+pub(super) const UNCHURNED: &str = "pair-0";
 
 /// Sparse rows: our time may not exceed Mosquitto's where publisher and subscriber share a shard, ...
 pub(super) const SAME_SHARD: f64 = 1.0;
@@ -122,9 +155,18 @@ const fn saturating(
     required: f64,
     goal: &'static str,
 ) -> Row {
-    Row { name, title, bench, kind: Kind::Saturating, relay, required: Some(required), goal }
+    Row { name, title, bench, kind: Kind::Saturating, beside: &[], relay, required: Some(required), goal }
 }
 
 const fn churn(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
-    Row { name, title, bench, kind: Kind::Churn, relay: false, required: None, goal: "no growth after round 2" }
+    Row {
+        name,
+        title,
+        bench,
+        kind: Kind::Churn,
+        beside: &[],
+        relay: false,
+        required: None,
+        goal: "no growth after round 2",
+    }
 }

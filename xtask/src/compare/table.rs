@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::outcome::{Outcome, median};
 use super::peer::Peer;
-use super::row::{ACROSS_SHARDS, Kind, PEAK_BYTES, Row, SAME_SHARD, SPARSE_P50, SPARSE_P99};
+use super::row::{ACROSS_SHARDS, CHURNED, Kind, PEAK_BYTES, Row, SAME_SHARD, SPARSE_P50, SPARSE_P99, UNCHURNED};
 use super::{Order, Outcomes};
 
 const BEGIN: &str = "<!-- compare: begin; written by `cargo xtask compare --write` -->";
@@ -113,7 +113,10 @@ impl Tables<'_> {
             let outcomes = if *peer == Peer::Breakwater { ours } else { self.of(index, *peer) };
             let _ = write!(text, " {} |", cell(median(outcomes, |o| o.cost), 3));
         }
-        let ratio = median(theirs, |o| o.cost) / median(ours, |o| o.cost);
+        let ratio = match row.kind {
+            Kind::Filters => median(ours, |o| o.rate) / median(theirs, |o| o.rate),
+            _ => median(theirs, |o| o.cost) / median(ours, |o| o.cost),
+        };
         let reached = match required {
             Some(required) if ratio.is_finite() => verdict(row, ratio, required, ours, theirs),
             _ => String::new(),
@@ -157,7 +160,20 @@ impl Tables<'_> {
                 );
             }
         }
-        text + "\n"
+        text + &self.churned() + "\n"
+    }
+
+    /// What coming and going filters cost the publishers beside them.
+    fn churned(&self) -> String {
+        let find = |name: &str| self.order.rows.iter().position(|row| row.name == name);
+        let (Some(with), Some(without)) = (find(CHURNED), find(UNCHURNED)) else { return String::new() };
+        let part = |peer| median(self.of(with, peer), |o| o.rate) / median(self.of(without, peer), |o| o.rate);
+        let mut text =
+            String::from("\nRate while 1,000 filters per second come and go, as a part of the rate without:");
+        for peer in self.order.peers.iter().filter(|peer| **peer != Peer::Relay) {
+            let _ = write!(text, " {} {},", peer.name(), cell(part(*peer), 2));
+        }
+        text.trim_end_matches(',').to_owned() + ".\n"
     }
 
     fn memory(&self) -> String {
@@ -165,6 +181,10 @@ impl Tables<'_> {
         if self.rows(|kind| kind == Kind::Memory).next().is_some() {
             text += "Resident memory, bytes per connection (growth from 5,000 to 15,000 connections):\n\n";
             self.memory_table(&mut text, Kind::Memory, "Mosquitto / ours", |runs| median(runs, |o| o.cost), 0);
+        }
+        if self.rows(|kind| kind == Kind::Filters).next().is_some() {
+            text += "\nResident memory, bytes per filter, its text included:\n\n";
+            self.memory_table(&mut text, Kind::Filters, "Mosquitto / ours", |runs| median(runs, |o| o.bytes), 0);
         }
         if self.rows(|kind| kind == Kind::Churn).next().is_some() {
             text += "\nResident memory after all have left, last round against round 2 (1.00: nothing kept):\n\n";
@@ -198,7 +218,7 @@ impl Tables<'_> {
 }
 
 fn is_timed(kind: Kind) -> bool {
-    matches!(kind, Kind::Saturating | Kind::Sparse | Kind::Connect)
+    matches!(kind, Kind::Saturating | Kind::Sparse | Kind::Connect | Kind::Filters)
 }
 
 /// "yes", or what is missing.
@@ -215,7 +235,7 @@ fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Out
         [("p50", p50, (|o| o.p50_us) as fn(&Outcome) -> f64), ("p99", p99, (|o| o.p99_us) as fn(&Outcome) -> f64)]
     {
         let part = median(ours, pick) / median(theirs, pick);
-        if part > bound && row.kind != Kind::Connect {
+        if part > bound && !matches!(row.kind, Kind::Connect | Kind::Filters) {
             missing.push(format!("{name} {part:.2} x Mosquitto's"));
         }
     }
@@ -223,7 +243,8 @@ fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Out
     if faults > 0.0 {
         missing.push(format!("{faults} faults"));
     }
-    if ours.iter().any(|o| o.peak_bytes > PEAK_BYTES) {
+    // A million filters may take more: their memory has a figure of its own.
+    if row.kind != Kind::Filters && ours.iter().any(|o| o.peak_bytes > PEAK_BYTES) {
         missing.push("peak memory".into());
     }
     if missing.is_empty() { "yes".into() } else { format!("no: {}", missing.join(", ")) }
@@ -235,6 +256,7 @@ fn cell(value: f64, digits: usize) -> String {
 
 fn time(us: f64) -> String {
     match us {
+        us if us.is_nan() => "–".into(),
         us if us >= 1e6 => format!("{:.2} s", us / 1e6),
         us if us >= 1e4 => format!("{:.1} ms", us / 1e3),
         us if us >= 1e3 => format!("{:.2} ms", us / 1e3),

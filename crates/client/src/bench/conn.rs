@@ -237,7 +237,7 @@ impl Crowd<'_> {
                 (Ok((0, _)), None) => self.settle(index),
                 (Ok((0, _)), Some(filter)) => {
                     let filter = filter.replace("%i", &index.to_string());
-                    let packet = wire::subscribe(target.level(), 1, &filter, self.options.qos);
+                    let packet = wire::subscribe(target.level(), 1, &[filter], self.options.qos);
                     member.step = Step::AwaitSubAck;
                     if let Err(e) = member.stream.write_all(&packet) {
                         self.end(index, &e.to_string());

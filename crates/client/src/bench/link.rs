@@ -147,6 +147,17 @@ pub(super) fn open(
     source: Option<SocketAddr>,
     hello: &Hello<'_>,
 ) -> Result<(Link, Option<u16>), Fault> {
+    let (stream, receive_maximum, tail) = greet(address, source, hello)?;
+    stream.set_nonblocking(true).map_err(|e| Fault::io("socket", &e))?;
+    Ok((Link::new(TcpStream::from_std(stream), tail), receive_maximum))
+}
+
+/// The same with a blocking socket, and what has been read beyond the answers.
+pub(super) fn greet(
+    address: SocketAddr,
+    source: Option<SocketAddr>,
+    hello: &Hello<'_>,
+) -> Result<(Blocking, Option<u16>, Vec<u8>), Fault> {
     let fault = |e: io::Error| Fault::io(&format!("{address}, client {}", hello.client.id), &e);
     let socket = socket(address, source).map_err(fault)?;
     socket.connect_timeout(&address.into(), HANDSHAKE_TIMEOUT).map_err(fault)?;
@@ -162,15 +173,14 @@ pub(super) fn open(
         return Err(Fault::new(format!("{address} refused client {} with code {code:#04x}", hello.client.id)));
     }
     if let Some(qos) = hello.subscribe {
-        let subscribe = wire::subscribe(hello.level, 1, &hello.client.topic, qos);
+        let subscribe = wire::subscribe(hello.level, 1, &[&hello.client.topic], qos);
         stream.write_all(&subscribe).map_err(fault)?;
         let body = answer(&mut stream, &mut tail, wire::SUBACK).map_err(fault)?;
         if body.last() != Some(&qos) {
             return Err(Fault::new(format!("{address} did not grant QoS {qos} to {}", hello.client.id)));
         }
     }
-    stream.set_nonblocking(true).map_err(fault)?;
-    Ok((Link::new(TcpStream::from_std(stream), tail), receive_maximum))
+    Ok((stream, receive_maximum, tail))
 }
 
 fn answer(stream: &mut Blocking, buf: &mut Vec<u8>, kind: u8) -> io::Result<Vec<u8>> {

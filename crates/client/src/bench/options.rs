@@ -36,6 +36,9 @@ pub enum Scenario {
     /// N publishers to one subscriber
     #[command(disable_help_flag = true)]
     FanIn(Load),
+    /// Subscribe to many filters, or let filters come and go
+    #[command(disable_help_flag = true)]
+    Filters(Filters),
     /// Be the ceiling: a loop that copies bytes from publishers to subscribers without parsing them
     #[command(disable_help_flag = true)]
     Relay(Relay),
@@ -203,6 +206,37 @@ pub struct Conn {
     /// Times to connect all and leave again
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub cycles: u32,
+}
+
+/// Filters to subscribe to.
+#[derive(Debug, Clone, Args)]
+pub struct Filters {
+    #[command(flatten)]
+    pub target: Target,
+    /// Clients that share the filters
+    #[arg(short = 'n', long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub clients: u32,
+    /// Distinct filters, all told
+    #[arg(short, long, default_value_t = 1_000_000)]
+    pub filters: u64,
+    /// Percentage with a wildcard
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub wildcards: u8,
+    /// Filters in one SUBSCRIBE
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub batch: u32,
+    /// Quality of service of the subscriptions
+    #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    /// Let filters come and go on one client instead
+    #[arg(long)]
+    pub churn: bool,
+    /// With --churn: filters per second that come and go
+    #[arg(short, long, default_value_t = 1000)]
+    pub rate: u32,
+    /// With --churn: seconds
+    #[arg(short, long, alias = "seconds", default_value_t = 10.0)]
+    pub duration: f64,
 }
 
 /// The relay's own socket.

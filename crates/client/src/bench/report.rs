@@ -96,6 +96,11 @@ impl BrokerUse {
         }
     }
 
+    /// Growth of resident memory in bytes.
+    pub(super) fn growth(&self) -> f64 {
+        self.rss_end_bytes as f64 - self.rss_start_bytes as f64
+    }
+
     /// Adds how the time was spread over threads: it shows whether one shard or several did the work.
     pub(super) fn by_thread(mut self, figures: &Figures, threads: &[(String, u64)]) -> BrokerUse {
         let used = |(name, ns): &(String, u64)| ThreadUse { name: name.clone(), cpu_us: figures.per_message(*ns) };
@@ -290,6 +295,55 @@ impl ConnReport {
     }
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct FilterReport {
+    pub(super) scenario: &'static str,
+    pub(super) version: &'static str,
+    pub(super) clients: u32,
+    pub(super) filters: u64,
+    pub(super) churn: bool,
+    pub(super) seconds: f64,
+    pub(super) per_second: f64,
+    /// Mean length of a filter's own text.
+    pub(super) text_bytes: f64,
+    /// Growth of resident memory, the filter's text included.
+    pub(super) bytes_per_filter: Option<f64>,
+    pub(super) refused: u64,
+    pub(super) generator_cpu_us: f64,
+    pub(super) broker: Option<BrokerUse>,
+    pub(super) load_average: [f64; 3],
+}
+
+impl FilterReport {
+    pub(super) fn is_clean(&self) -> bool {
+        self.refused == 0
+    }
+
+    pub(super) fn render(&self, json: bool, colour: bool) -> String {
+        if json {
+            return to_json(self);
+        }
+        let what = if self.churn { "come and gone" } else { "subscribed" };
+        let mut text = format!("filters {} on {} clients  MQTT {}\n", self.filters, self.clients, self.version);
+        row(&mut text, what, &format!("{}/s over {:.2} s", short(self.per_second), self.seconds));
+        if let Some(broker) = &self.broker {
+            row(&mut text, "broker", &format!("{:.3} µs CPU per filter", broker.cpu_us));
+        }
+        if let Some(bytes) = self.bytes_per_filter {
+            let line = format!("{bytes:.0} bytes per filter, {:.0} of them its text", self.text_bytes);
+            row(&mut text, "memory", &line);
+        }
+        row(&mut text, "generator", &format!("{:.3} µs CPU per filter", self.generator_cpu_us));
+        let (green, red, plain) = if colour { ("\x1b[32m", "\x1b[31m", "\x1b[0m") } else { ("", "", "") };
+        let verdict = match self.refused {
+            0 => format!("{green}all granted{plain}"),
+            refused => format!("{red}{refused} refused{plain}"),
+        };
+        row(&mut text, "verdict", &verdict);
+        text
+    }
+}
+
 fn to_json(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string(value).expect("plain structs have a JSON form");
     text.push('\n');
@@ -297,7 +351,7 @@ fn to_json(value: &impl Serialize) -> String {
 }
 
 fn row(text: &mut String, name: &str, value: &str) {
-    let _ = writeln!(text, "  {name:<10}{value}");
+    let _ = writeln!(text, "  {name:<14}{value}");
 }
 
 fn time(us: f64) -> String {

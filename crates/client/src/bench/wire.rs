@@ -32,6 +32,7 @@ pub(super) const PUBREC: u8 = 5;
 pub(super) const PUBREL: u8 = 6;
 pub(super) const PUBCOMP: u8 = 7;
 pub(super) const SUBACK: u8 = 9;
+pub(super) const UNSUBACK: u8 = 11;
 pub(super) const DISCONNECT: u8 = 14;
 
 /// Largest value of the Remaining Length field.
@@ -175,15 +176,27 @@ pub(super) fn connect(level: Level, client_id: &str, keep_alive_s: u16, receive_
     packet(0x10, &body)
 }
 
-pub(super) fn subscribe(level: Level, id: u16, filter: &str, qos: u8) -> Vec<u8> {
+pub(super) fn subscribe(level: Level, id: u16, filters: &[impl AsRef<str>], qos: u8) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64);
+    body.extend(id.to_be_bytes());
+    if level.is_v5() {
+        body.push(0);
+    }
+    for filter in filters {
+        text(&mut body, filter.as_ref());
+        body.push(qos);
+    }
+    packet(0x82, &body)
+}
+
+pub(super) fn unsubscribe(level: Level, id: u16, filter: &str) -> Vec<u8> {
     let mut body = Vec::with_capacity(64);
     body.extend(id.to_be_bytes());
     if level.is_v5() {
         body.push(0);
     }
     text(&mut body, filter);
-    body.push(qos);
-    packet(0x82, &body)
+    packet(0xa2, &body)
 }
 
 pub(super) const DISCONNECT_PACKET: [u8; 2] = [DISCONNECT << 4, 0];
