@@ -3,12 +3,13 @@
 use breakwater_proto::QoS;
 
 /// Names one session: its shard, and slot and generation in that shard's slab, so that a stale name never hits the
-/// session that took over the slot. Ordered by shard first: targets of one shard lie together.
+/// session that took over the slot. Ordered by shard, slot, generation (the order of the fields): targets of one shard lie
+/// together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subscriber {
     pub shard: u16,
-    pub generation: u16,
     pub slot: u32,
+    pub generation: u16,
 }
 
 impl Subscriber {
@@ -153,4 +154,22 @@ pub struct Subscribed {
     pub id: FilterId,
     /// False: the session had this subscription already and its grant was replaced [MQTT-3.8.4-3].
     pub new: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_takes_8_bytes_and_orders_as_its_packed_form() {
+        assert_eq!((size_of::<Subscriber>(), size_of::<Target>()), (8, 16));
+        let mut all = Vec::new();
+        for shard in [0, 1, u16::MAX] {
+            for slot in [0, 7, u32::MAX] {
+                all.extend([0, 3, u16::MAX].map(|generation| Subscriber { shard, slot, generation }));
+            }
+        }
+        assert!(all.iter().all(|who| Subscriber::from_u64(who.as_u64()) == *who));
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1] && pair[0].as_u64() < pair[1].as_u64()));
+    }
 }

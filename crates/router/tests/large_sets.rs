@@ -7,7 +7,7 @@ const PLAIN: Grant =
     Grant { qos: QoS::AtMostOnce, no_local: false, retain_as_published: false, durable: false, subscription_id: 0 };
 
 fn session(slot: u32) -> Subscriber {
-    Subscriber { shard: (slot % 4) as u16, generation: 0, slot }
+    Subscriber { shard: (slot % 4) as u16, generation: (slot % 7) as u16, slot }
 }
 
 fn router() -> Router {
