@@ -9,6 +9,8 @@ use mio::net::TcpStream;
 pub(crate) const WATCHED: u8 = 1;
 /// Reading has come to its end: there is no unread input that could turn a close into a reset.
 pub(crate) const ENDED: u8 = 2;
+/// Bytes were written since the last read, or that read left some behind: a close might lose them to a reset.
+pub(crate) const LAST_WORDS: u8 = 8;
 /// The socket could not be watched: reads and writes fail.
 pub(crate) const BROKEN: u8 = 4;
 

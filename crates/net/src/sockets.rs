@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::Journal;
 use crate::bell::Bell;
-use crate::connections::{BROKEN, Connections, ENDED, WATCHED};
+use crate::connections::{BROKEN, Connections, ENDED, LAST_WORDS, WATCHED};
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
 
 /// A connection on its way from one shard to another.
@@ -136,7 +136,10 @@ impl Driver for Sockets {
         loop {
             let outcome = match stream.read(buffer) {
                 Ok(0) => ReadOutcome::Closed,
-                Ok(count) => return ReadOutcome::Bytes(count),
+                Ok(count) => {
+                    *flags = if count == buffer.len() { *flags | LAST_WORDS } else { *flags & !LAST_WORDS };
+                    return ReadOutcome::Bytes(count);
+                }
                 Err(fault) => match fault.kind() {
                     io::ErrorKind::WouldBlock => return ReadOutcome::WouldBlock,
                     io::ErrorKind::Interrupted => continue,
@@ -156,7 +159,10 @@ impl Driver for Sockets {
         }
         loop {
             match stream.write(bytes) {
-                Ok(count) => return WriteOutcome::Wrote(count),
+                Ok(count) => {
+                    *flags |= LAST_WORDS;
+                    return WriteOutcome::Wrote(count);
+                }
                 Err(fault) => match fault.kind() {
                     io::ErrorKind::WouldBlock => return WriteOutcome::WouldBlock,
                     io::ErrorKind::Interrupted => {}
@@ -172,7 +178,7 @@ impl Driver for Sockets {
     fn close(&mut self, slot: u32) {
         let Some((mut stream, flags)) = self.connections.remove(slot) else { return };
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if flags & ENDED == 0 {
+        if flags & (ENDED | LAST_WORDS) == LAST_WORDS {
             drain(&mut stream);
         }
         // The last descriptor of a socket leaves the poller with it: no call for that.
