@@ -117,6 +117,27 @@ impl ReasonCode {
         self as u8 >= 0x80
     }
 
+    /// This code, or the nearest that a packet of this kind may carry: only CONNACK and DISCONNECT need it, which pass on
+    /// codes from elsewhere [MQTT-3.2.2-8] [MQTT-3.14.2-1].
+    #[must_use]
+    pub const fn nearest_in(self, kind: PacketKind) -> ReasonCode {
+        if self.allowed_in(kind) {
+            return self;
+        }
+        match (kind, self) {
+            (PacketKind::ConnAck, ReasonCode::ServerShuttingDown) => ReasonCode::ServerUnavailable,
+            (PacketKind::Disconnect, ReasonCode::ServerUnavailable) => ReasonCode::ServerBusy,
+            (PacketKind::Disconnect, ReasonCode::BadUserNameOrPassword | ReasonCode::Banned) => {
+                ReasonCode::NotAuthorized
+            }
+            // A second CONNECT that can't even be read.
+            (PacketKind::Disconnect, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid) => {
+                ReasonCode::ProtocolError
+            }
+            _ => ReasonCode::UnspecifiedError,
+        }
+    }
+
     /// The CONNACK return code of 3.1 and 3.1.1 that comes nearest. `None`: close without a CONNACK, because none of the
     /// five codes would be true [MQTT3-3.2.2-6].
     #[must_use]

@@ -163,7 +163,7 @@ impl Inflight {
     }
 }
 
-/// The id `steps` after `id`; 0 is no packet id [MQTT-2.2.1-4], so there are 65,535 of them.
+/// The id `steps` after `id`; 0 is no packet id [MQTT-2.2.1-4] [MQTT3-2.3.1-4], so there are 65,535 of them.
 #[inline]
 pub(crate) fn advance(id: u16, steps: u16) -> u16 {
     let at = (u32::from(id) - 1 + u32::from(steps)) % IDS;

@@ -1,6 +1,6 @@
 //! What a session knows about the connection that it has at the moment.
 
-use breakwater_proto::{Disconnect, Publish, ReasonCode, UserProperties, Version, Violation};
+use breakwater_proto::{Disconnect, PacketKind, Publish, ReasonCode, UserProperties, Version, Violation};
 
 use crate::aliases::{AliasesIn, AliasesOut};
 use crate::{Limits, Terms};
@@ -71,11 +71,11 @@ impl Link {
             return;
         }
         let mut packet = Disconnect {
-            reason,
+            reason: reason.nearest_in(PacketKind::Disconnect),
             session_expiry: None, // [MQTT-3.14.2-2]
             reason_string: text,
             server_reference: None,
-            user_properties: UserProperties::EMPTY,
+            user_properties: UserProperties::EMPTY, // [MQTT-3.14.2-4]
         };
         if packet.encoded_len(self.version) > self.maximum_packet_size as usize {
             packet.reason_string = None; // [MQTT-3.14.2-3]

@@ -1,6 +1,6 @@
 //! What a client asks for in CONNECT, what it gets, and the CONNACK that says so.
 
-use breakwater_proto::{ConnAck, Connect, QoS, ReasonCode, UserProperties, Version, Will, topic};
+use breakwater_proto::{ConnAck, Connect, PacketKind, QoS, ReasonCode, UserProperties, Version, Will, topic};
 
 use crate::Limits;
 
@@ -92,14 +92,14 @@ impl Terms {
     /// has to be told; nothing was written, close the connection.
     pub fn connack(&self, limits: &Limits, facts: &ConnAckFacts<'_>, out: &mut Vec<u8>) -> bool {
         let mut ack = ConnAck {
-            session_present: facts.session_present && self.version != Version::V31,
+            session_present: facts.session_present && self.version != Version::V31, // [MQTT-3.2.2-3] [MQTT3-3.2.2-2]
             reason: ReasonCode::Success,
             ..ConnAck::default()
         };
         if self.version.is_v5() {
             self.state_limits(limits, &mut ack);
             ack.assigned_client_id = facts.assigned_client_id; // [MQTT-3.2.2-16] [MQTT-3.1.3-7]
-            ack.auth_method = facts.auth_method;
+            ack.auth_method = facts.auth_method; // [MQTT-4.12.0-5]
             ack.auth_data = facts.auth_data;
             ack.reason_string = facts.reason_string;
             ack.server_reference = facts.server_reference;
@@ -130,7 +130,7 @@ impl Terms {
 /// client doesn't take a packet of that size. Close the connection afterwards. [MQTT-3.2.2-7] [MQTT3-3.2.2-5]
 pub fn refuse(version: Version, reason: ReasonCode, text: Option<&str>, maximum_packet_size: u32, out: &mut Vec<u8>) {
     debug_assert!(reason.is_error(), "refusing with {reason:?}");
-    let mut ack = ConnAck::new(reason); // [MQTT-3.2.2-6] [MQTT3-3.2.2-4]: session present stays 0
+    let mut ack = ConnAck::new(reason.nearest_in(PacketKind::ConnAck)); // [MQTT-3.2.2-6] [MQTT3-3.2.2-4]: session present stays 0
     ack.reason_string = text.filter(|_| version.is_v5());
     write_connack(ack, version, maximum_packet_size, out);
 }
@@ -202,7 +202,7 @@ fn session_expiry(connect: &Connect<'_>, limits: &Limits) -> (u32, bool) {
         return (granted, granted != wanted);
     }
     let kept = if connect.clean_start { 0 } else { limits.session_expiry_default_s.min(limits.session_expiry_max_s) };
-    (kept, false) // [MQTT3-3.1.2-6]
+    (kept, false) // [MQTT3-3.1.2-4] [MQTT3-3.1.2-6]
 }
 
 /// What holds, and whether the client has to be told. 3.x can't be told, so there its own wish holds.

@@ -29,6 +29,16 @@ impl Entrant<'_> {
     fn client_id(&self) -> &str {
         self.assigned.unwrap_or(self.connect.client_id) // [MQTT-3.1.3-7]
     }
+
+    fn facts(&self, session_present: bool) -> ConnAckFacts<'_> {
+        ConnAckFacts {
+            session_present,
+            assigned_client_id: self.assigned,
+            auth_method: self.connect.auth_method,
+            auth_data: self.auth_data.as_deref(),
+            ..ConnAckFacts::default()
+        }
+    }
 }
 
 impl<T: Send> Shard<T> {
@@ -62,13 +72,10 @@ impl<T: Send> Shard<T> {
             }
             AuthStep::Challenge { .. } | AuthStep::Later => {
                 let challenged = matches!(step, AuthStep::Challenge { .. });
-                let Some(conn) = self.conns.get_mut(slot) else { return Ok(Step::Gone) };
-                let admission = Admission { connect: bytes[..length].to_vec(), assigned, challenged };
-                conn.phase = Phase::Admission(Box::new(admission));
-                conn.flags.parked = !challenged;
-                if let AuthStep::Challenge { data } = step {
-                    self.challenge(slot, connect.auth_method, data.as_deref());
-                }
+                let maximum_packet_size = connect.maximum_packet_size.unwrap_or(u32::MAX);
+                let packet = bytes[..length].to_vec();
+                let admission = Admission { connect: packet, assigned, challenged, maximum_packet_size };
+                self.wait(driver, slot, connect, admission, step)?;
             }
         }
         Ok(Step::Used(length))
@@ -99,19 +106,51 @@ impl<T: Send> Shard<T> {
         })
     }
 
-    /// AUTH 0x18 to the client [MQTT-4.12.0-2].
-    fn challenge(&mut self, slot: u32, method: Option<&str>, data: Option<&[u8]>) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+    /// The client owes us an AUTH packet, or the authenticator an answer.
+    fn wait<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        connect: &Connect<'_>,
+        admission: Admission,
+        step: AuthStep,
+    ) -> Result<(), Cause> {
+        if let AuthStep::Challenge { data } = step {
+            let Some(method) = connect.auth_method else {
+                // [MQTT-4.12.0-6]: whatever the authenticator says
+                let reason = ReasonCode::ImplementationSpecificError;
+                return Err(self.refuse_connect(driver, slot, connect, reason, None));
+            };
+            let reason = ReasonCode::ContinueAuthentication; // [MQTT-4.12.0-2]
+            if !self.write_auth(slot, reason, method, data.as_deref(), admission.maximum_packet_size) {
+                return Err(self.refuse_connect(driver, slot, connect, ReasonCode::PacketTooLarge, None));
+            }
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.flags.parked = !admission.challenged;
+            conn.phase = Phase::Admission(Box::new(admission));
+        }
+        Ok(())
+    }
+
+    /// AUTH to the client. False: it would be larger than the client takes, and nothing was written.
+    fn write_auth(&mut self, slot: u32, reason: ReasonCode, method: &str, data: Option<&[u8]>, most: u32) -> bool {
         let auth = Auth {
-            reason: ReasonCode::ContinueAuthentication,
-            method, // [MQTT-4.12.0-5]
+            reason,
+            method: Some(method), // [MQTT-4.12.0-5]
             data,
-            reason_string: None,
-            user_properties: UserProperties::EMPTY,
+            reason_string: None,                    // [MQTT-3.15.2-2]
+            user_properties: UserProperties::EMPTY, // [MQTT-3.15.2-3]
         };
-        self.pool.ready(&mut conn.out);
-        auth.encode(Version::V5, &mut conn.out);
-        self.mark_dirty(slot);
+        if auth.encoded_len(Version::V5) > most as usize {
+            return false; // [MQTT-3.1.2-24]
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            self.pool.ready(&mut conn.out);
+            auth.encode(Version::V5, &mut conn.out);
+            self.mark_dirty(slot);
+        }
+        true
     }
 
     /// Bytes of a client whose admission is under way: only AUTH and DISCONNECT may come [MQTT-3.1.2-30].
@@ -159,17 +198,18 @@ impl<T: Send> Shard<T> {
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let result = match &mut conn.phase {
-            Phase::Admission(admission) => {
+            Phase::Admission(admission) if !admission.challenged => {
                 let packet = std::mem::take(&mut admission.connect);
                 let assigned = admission.assigned.clone();
                 conn.flags.parked = false;
                 self.go_on(driver, slot, &packet, assigned, step)
             }
-            Phase::Ready => {
+            Phase::Ready if conn.flags.parked && conn.rare.as_ref().is_some_and(|rare| rare.reauthenticating) => {
                 conn.flags.parked = false;
                 self.on_reauth_step(slot, step)
             }
-            Phase::Porch { .. } => Ok(()),
+            // Nobody has asked, or it was answered before.
+            _ => return,
         };
         if let Err(cause) = result {
             self.close(driver, slot, cause);
@@ -212,16 +252,9 @@ impl<T: Send> Shard<T> {
             }
             AuthStep::Challenge { .. } | AuthStep::Later => {
                 let challenged = matches!(step, AuthStep::Challenge { .. });
-                let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
-                if let Phase::Admission(admission) = &mut conn.phase {
-                    admission.connect = packet.to_vec();
-                    admission.challenged = challenged;
-                }
-                conn.flags.parked = !challenged;
-                if let AuthStep::Challenge { data } = step {
-                    self.challenge(slot, connect.auth_method, data.as_deref());
-                }
-                Ok(())
+                let maximum_packet_size = connect.maximum_packet_size.unwrap_or(u32::MAX);
+                let admission = Admission { connect: packet.to_vec(), assigned, challenged, maximum_packet_size };
+                self.wait(driver, slot, &connect, admission, step)
             }
         }
     }
@@ -252,6 +285,10 @@ impl<T: Send> Shard<T> {
         {
             return Err(self.refuse_connect(driver, slot, connect, reason, Some("the will may not be published")));
         }
+        if connect.maximum_packet_size.is_some() && !self.connack_fits(&entrant) {
+            let text = "the answer is larger than the client's maximum packet size";
+            return Err(self.refuse_connect(driver, slot, connect, ReasonCode::PacketTooLarge, Some(text)));
+        }
         // Only now, with the client authenticated, an older connection of the same name has to go.
         if let Some(old) = self.find(entrant.client_id()).and_then(|session| self.sessions.get(session))
             && old.conn != NONE
@@ -266,7 +303,13 @@ impl<T: Send> Shard<T> {
         Ok(())
     }
 
-    /// The session of the entrant: the stored one, or a new one.
+    /// Whether the client takes a packet as large as its CONNACK [MQTT-3.1.2-24].
+    fn connack_fits(&self, entrant: &Entrant<'_>) -> bool {
+        entrant.terms.connack(&self.options.limits, &entrant.facts(false), &mut Vec::new())
+    }
+
+    /// The session of the entrant: the stored one, or a new one [MQTT-3.1.3-2] [MQTT3-3.1.3-2] [MQTT-3.1.4-4]
+    /// [MQTT3-3.1.4-3].
     fn session_for<D: Driver<Transport = T>>(&mut self, driver: &mut D, entrant: &Entrant<'_>) -> (u32, bool) {
         let mut found = self.find(entrant.client_id());
         if let Some(session) = found
@@ -282,7 +325,7 @@ impl<T: Send> Shard<T> {
                 resident.will_pending = false;
                 resident.session.take_will(); // [MQTT-3.1.3-9]
             }
-            return (session, true); // [MQTT-3.1.2-5]
+            return (session, true); // [MQTT-3.1.2-5] [MQTT3-3.1.2-4] [MQTT-3.2.2-3] [MQTT3-3.2.2-2]
         }
         let resident = Resident {
             session: Session::new(entrant.client_id(), entrant.terms.session_expiry_s),
@@ -300,7 +343,7 @@ impl<T: Send> Shard<T> {
             sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))
         });
         self.counters.bump(Metric::SessionsCreated);
-        (session, false)
+        (session, false) // [MQTT-3.2.2-2] [MQTT3-3.2.2-1] [MQTT3-3.2.2-3]
     }
 
     /// Ties connection and session together.
@@ -355,16 +398,8 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         self.pool.ready(&mut conn.out);
-        let facts = ConnAckFacts {
-            session_present: present,
-            assigned_client_id: entrant.assigned,
-            auth_method: entrant.connect.auth_method,
-            auth_data: entrant.auth_data.as_deref(),
-            reason_string: None,
-            server_reference: None,
-            user_properties: UserProperties::EMPTY,
-        };
-        entrant.terms.connack(&self.options.limits, &facts, &mut conn.out); // [MQTT-3.1.4-5] [MQTT-3.2.0-1]
+        // [MQTT-3.1.4-5] [MQTT3-3.1.4-4], ahead of all that waits [MQTT-3.2.0-1] [MQTT3-3.2.0-1].
+        entrant.terms.connack(&self.options.limits, &entrant.facts(present), &mut conn.out);
         self.counters.bump(Metric::ClientsConnected);
         driver.event(Event::Connected {
             client: resident.session.client_id(),
@@ -476,27 +511,25 @@ impl<T: Send> Shard<T> {
     fn on_reauth_step(&mut self, slot: u32, step: AuthStep) -> Result<(), Cause> {
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
         let method = conn.rare.as_ref().and_then(|rare| rare.auth_method.clone());
-        match step {
+        let most = conn.link.maximum_packet_size;
+        let (reason, data) = match step {
             AuthStep::Accept { principal, data } => {
                 let rare = conn.rare();
                 rare.principal = principal;
                 rare.reauthenticating = false;
-                let auth = Auth {
-                    reason: ReasonCode::Success,
-                    method: method.as_deref(),
-                    data: data.as_deref(),
-                    reason_string: None,
-                    user_properties: UserProperties::EMPTY,
-                };
-                self.pool.ready(&mut conn.out);
-                auth.encode(Version::V5, &mut conn.out);
-                self.mark_dirty(slot);
+                (ReasonCode::Success, data)
             }
-            AuthStep::Challenge { data } => self.challenge(slot, method.as_deref(), data.as_deref()),
+            AuthStep::Challenge { data } => (ReasonCode::ContinueAuthentication, data),
             AuthStep::Refuse { reason, .. } => return Err(Cause::AuthFailed(reason)), // [MQTT-4.12.1-2]
-            AuthStep::Later => conn.flags.parked = true,
+            AuthStep::Later => {
+                self.park(slot);
+                return Ok(());
+            }
+        };
+        if self.write_auth(slot, reason, method.as_deref().unwrap_or_default(), data.as_deref(), most) {
+            return Ok(());
         }
-        Ok(())
+        Err(Cause::NotPermitted(ReasonCode::PacketTooLarge, "AUTH is larger than the client's maximum packet size"))
     }
 
     /// Slot of the session of a client identifier.

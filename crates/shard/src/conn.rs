@@ -61,6 +61,8 @@ pub(crate) struct Admission {
     pub(crate) assigned: Option<Box<str>>,
     /// The client owes us an AUTH packet; otherwise the authenticator owes us an answer.
     pub(crate) challenged: bool,
+    /// The client's Maximum Packet Size; `u32::MAX` when it named none.
+    pub(crate) maximum_packet_size: u32,
 }
 
 /// What few connections have.

@@ -1,9 +1,9 @@
 //! How connections and sessions end, and what becomes of wills.
 
 use breakwater_contract::Metric;
-use breakwater_proto::{Disconnect, FilterKind, Message, MessageView, ReasonCode, Violation, parse_filter};
+use breakwater_proto::{Disconnect, FilterKind, Message, MessageView, ReasonCode, Version, Violation, parse_filter};
 use breakwater_router::{FilterId, PickTicket};
-use breakwater_session::{Shared, StoredWill};
+use breakwater_session::{Shared, StoredWill, refuse};
 
 use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Event};
@@ -37,8 +37,8 @@ impl<T: Send> Shard<T> {
         let generation = self.conns.generation(slot);
         let Some(mut conn) = self.conns.remove(slot) else { return };
         self.held_bytes -= u64::from(conn.accounted);
-        self.last_words(driver, slot, &mut conn, &cause);
-        driver.close(slot);
+        self.last_words(driver, slot, &mut conn, &cause); // [MQTT-3.14.4-1]
+        driver.close(slot); // [MQTT-3.14.4-2]
         self.counters.bump(Metric::ConnectionsClosed);
         match &cause {
             Cause::Violation(_) => self.counters.bump(Metric::Violations),
@@ -47,9 +47,9 @@ impl<T: Send> Shard<T> {
             Cause::Stalled => self.counters.bump(Metric::WriteStalls),
             _ => {}
         }
-        if let Phase::Admission(_) = conn.phase
-            && let Some(generation) = generation
-        {
+        let asked =
+            matches!(conn.phase, Phase::Admission(_)) || conn.rare.as_ref().is_some_and(|rare| rare.reauthenticating);
+        if asked && let Some(generation) = generation {
             let token = breakwater_contract::Token { shard: self.id, slot, generation, sequence: 0 };
             self.authenticator.abandon(token);
         }
@@ -75,6 +75,10 @@ impl<T: Send> Shard<T> {
             // Never before CONNACK [MQTT-3.14.0-1], never with a session expiry [MQTT-3.14.2-2].
             conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);
         }
+        if let (Phase::Admission(admission), Cause::Violation(violation)) = (&conn.phase, cause) {
+            let most = admission.maximum_packet_size;
+            refuse(Version::V5, violation.reason(), Some(violation.text()), most, &mut conn.out);
+        }
         let gone = matches!(cause, Cause::PeerClosed | Cause::NetworkFailed);
         if !gone && !conn.flags.blocked && conn.unsent() > 0 {
             driver.write(slot, &conn.out[conn.sent as usize..]);
@@ -91,7 +95,7 @@ impl<T: Send> Shard<T> {
         let expiry_s = resident.session.expiry_s();
         let withheld = matches!(cause, Cause::Shutdown) && !self.options.wills_on_shutdown;
         if matches!(cause, Cause::Disconnect) || withheld {
-            resident.session.take_will(); // [MQTT-3.14.4-3] [MQTT3-3.14.4-3] [MQTT-3.1.2-10]
+            resident.session.take_will(); // [MQTT-3.14.4-3] [MQTT3-3.14.4-3] [MQTT-3.1.2-10] [MQTT3-3.1.2-10]
         }
         if resident.shares {
             for index in 0..resident.session.subscriptions.len() {
@@ -103,7 +107,7 @@ impl<T: Send> Shard<T> {
         let at_once = expiry_s == 0 || matches!(cause, Cause::Shutdown);
         if let Some(delay_s) = delay_s {
             if at_once || delay_s == 0 {
-                self.publish_will(driver, session); // [MQTT-3.1.2-8]
+                self.publish_will(driver, session); // [MQTT-3.1.2-8] [MQTT3-3.1.2-8]
             } else if let Some(resident) = self.sessions.get_mut(session) {
                 resident.will_at = later(now, u64::from(delay_s.min(expiry_s)) * 1000);
                 resident.will_pending = true;
@@ -127,7 +131,7 @@ impl<T: Send> Shard<T> {
     pub(crate) fn publish_will<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.will_pending = false;
-        let Some(StoredWill { message, expiry_s, .. }) = resident.session.take_will() else { return };
+        let Some(StoredWill { message, expiry_s, .. }) = resident.session.take_will() else { return }; // [MQTT3-3.1.2-12]
         let mut view = message.view();
         view.expires_at = self.deadline_of(expiry_s);
         self.counters.bump(Metric::WillsPublished);
@@ -137,13 +141,13 @@ impl<T: Send> Shard<T> {
     /// Publishes a message of the broker's own making, or a will.
     pub(crate) fn publish_own<D: Driver<Transport = T>>(&mut self, driver: &mut D, view: &MessageView<'_>) {
         if view.retain {
-            self.retain(view); // [MQTT-3.1.2-15]
+            self.retain(view); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
         let mut spend = Spend { deliveries: u32::MAX, bytes: u32::MAX };
         self.route_one(driver, view, None, &mut spend);
     }
 
-    /// Ends a session: its will, its subscriptions, its messages.
+    /// Ends a session: its will, its subscriptions, its messages. Not what it has retained [MQTT3-3.1.2-7].
     pub(crate) fn end_session<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
         self.publish_will(driver, session);
         let who = self.subscriber_of(session);

@@ -136,7 +136,8 @@ impl<T: Send> Shard<T> {
                 Ok(Step::Parked) => return (done, Stop::Held),
                 Ok(Step::Gone) => return (bytes.len(), Stop::Closed),
                 Err(cause) => {
-                    self.close(driver, slot, cause);
+                    // What stands behind it is never looked at [MQTT-3.1.4-6] [MQTT3-3.1.4-5].
+                    self.close(driver, slot, cause); // [MQTT-4.13.1-1] [MQTT3-4.8.0-1]
                     return (bytes.len(), Stop::Closed);
                 }
             }
@@ -189,7 +190,7 @@ impl<T: Send> Shard<T> {
             }
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, &disconnect)?),
             Packet::Auth(auth) => self.on_reauthenticate(driver, slot, &auth)?,
-            Packet::Connect(_) => return Err(Violation::SecondConnect.into()), // [MQTT-3.1.0-2]
+            Packet::Connect(_) => return Err(Violation::SecondConnect.into()), // [MQTT-3.1.0-2] [MQTT3-3.1.0-2] [MQTT-3.2.0-2]
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Violation::WrongDirection.into());
             }

@@ -32,7 +32,7 @@ impl<T: Send> Shard<T> {
             Ok(Packet::Connect(connect)) => connect,
             Ok(_) => return Err(Violation::FirstPacketNotConnect.into()),
             Err(violation) => {
-                self.refuse_unreadable(driver, slot, violation, frame.body);
+                self.refuse_unreadable(driver, slot, violation, frame.body); // [MQTT-3.1.4-1]
                 return Err(violation.into());
             }
         };
@@ -135,7 +135,7 @@ impl<T: Send> Shard<T> {
         if let Some(conn) = self.conns.get(slot) {
             driver.event(Event::Refused { peer: conn.peer, client, reason: text, code: reason.as_u8() });
         }
-        Cause::Refused(reason) // [MQTT-3.2.2-7] [MQTT3-3.2.2-5]
+        Cause::Refused(reason) // [MQTT-3.2.2-7] [MQTT3-3.2.2-5] [MQTT-3.1.4-2] [MQTT-4.13.2-1]
     }
 
     /// An identifier that nobody has and whose home is here.

@@ -315,6 +315,7 @@ impl<T: Send> Shard<T> {
 
     /// A panic while one connection's input is handled costs that connection, not the process.
     fn ingress_guarded<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        // [MQTT3-4.8.0-2]
         if catch_unwind(AssertUnwindSafe(|| self.ingress(driver, slot))).is_err() {
             if self.scratch.len() != SCRATCH {
                 self.scratch = vec![0; SCRATCH];

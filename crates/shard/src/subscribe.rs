@@ -51,7 +51,7 @@ impl<T: Send> Shard<T> {
             spend.deliveries = spend.deliveries.saturating_sub(COST);
         }
         let suback = SubAck {
-            packet_id: subscribe.packet_id, // [MQTT-3.8.4-2]
+            packet_id: subscribe.packet_id, // [MQTT-3.8.4-2] [MQTT-2.2.1-6] [MQTT3-2.3.1-7]
             codes: &codes,
             reason_string: None,
             user_properties: UserProperties::EMPTY,

@@ -1,7 +1,7 @@
 //! Timers that have fired: each checks whether it still matters.
 
 use breakwater_contract::Metric;
-use breakwater_proto::Instant;
+use breakwater_proto::{Instant, ReasonCode};
 
 use crate::conn::{Cause, NONE, Phase};
 use crate::driver::Driver;
@@ -37,7 +37,7 @@ impl<T: Send> Shard<T> {
             Kind::Connect => self.on_connect_timer(driver, slot),
             Kind::KeepAlive => self.on_keep_alive_timer(driver, timer),
             Kind::Stall => self.on_stall_timer(driver, timer),
-            Kind::Verdict => self.on_verdict_timer(slot),
+            Kind::Verdict => self.on_verdict_timer(driver, slot),
             Kind::Will => self.on_will_timer(driver, slot),
             Kind::Expiry => self.on_expiry_timer(driver, slot),
         }
@@ -79,15 +79,19 @@ impl<T: Send> Shard<T> {
     }
 
     /// Who does not answer in time has said no.
-    fn on_verdict_timer(&mut self, slot: u32) {
+    fn on_verdict_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if let Some(rare) = conn.rare.as_deref_mut()
-            && rare.questions.open > 0
-            && rare.questions.until.0 <= self.now.0
-        {
+        let parked = conn.flags.parked;
+        let Some(rare) = conn.rare.as_deref_mut() else { return };
+        if !parked || rare.questions.until.0 > self.now.0 {
+            return;
+        }
+        if rare.questions.open > 0 {
             rare.questions.open = 0;
             rare.questions.overdue = true;
             self.unpark(slot);
+        } else if rare.reauthenticating {
+            self.close(driver, slot, Cause::AuthFailed(ReasonCode::NotAuthorized)); // [MQTT-4.12.1-2]
         }
     }
 

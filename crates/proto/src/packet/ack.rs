@@ -114,7 +114,8 @@ pub fn encode_pubcomp(version: Version, packet_id: u16, reason: ReasonCode, out:
     encode_plain(0x70, version, packet_id, reason, out);
 }
 
-/// Four bytes for success or an older version, else five.
+/// Four bytes for success or an older version, else five: never properties, whether the client wants them or not
+/// [MQTT-3.1.2-29]. The identifier is the PUBLISH's [MQTT3-2.3.1-6].
 #[inline]
 fn encode_plain(first: u8, version: Version, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     let [high, low] = packet_id.to_be_bytes();

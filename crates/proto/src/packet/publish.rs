@@ -45,7 +45,7 @@ pub fn decode_publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result
     }
     let mut cursor = Cursor::new(body);
     let topic = utf8::check_topic(cursor.binary()?)?; // [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT3-3.3.2-1] [MQTT3-3.3.2-2]
-    let packet_id = if qos == QoS::AtMostOnce { 0 } else { cursor.packet_id()? }; // [MQTT-2.2.1-2]
+    let packet_id = if qos == QoS::AtMostOnce { 0 } else { cursor.packet_id()? }; // [MQTT-2.2.1-2] [MQTT3-2.3.1-5]
     let mut publish = Publish {
         dup,
         qos,
