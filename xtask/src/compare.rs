@@ -197,7 +197,7 @@ fn play(order: &Order) -> Result<Outcomes> {
                         outcomes.entry((index, peer.name())).or_default().push(outcome);
                     }
                     // One peer that can't play a row doesn't end the comparison: its cell stays empty.
-                    Err(error) => println!("{:>2} {:<12}{:<18}failed: {error:#}", round + 1, row.name, peer.name()),
+                    Err(error) => println!("{:>2} {:<13}{:<18}failed: {error:#}", round + 1, row.name, peer.name()),
                 }
             }
         }
@@ -216,14 +216,14 @@ fn plays(peer: Peer, row: &Row) -> bool {
 
 fn say(round: usize, row: &Row, peer: Peer, outcome: &Outcome) {
     println!(
-        "{:>2} {:<12}{:<18}{:>9.3}  {:>9.0}/s  p50 {:>9.0} µs  p99 {:>9.0} µs  faults {:>4}  peak {:>4.0} MB  load {:.1}{}",
+        "{:>2} {:<13}{:<18}{:>9.3}  {:>9.0}/s  p50 {:>9}  p99 {:>9}  faults {:>4}  peak {:>4.0} MB  load {:.1}{}",
         round + 1,
         row.name,
         peer.name(),
         outcome.cost,
         outcome.rate,
-        outcome.p50_us,
-        outcome.p99_us,
+        table::time(outcome.p50_us),
+        table::time(outcome.p99_us),
         outcome.faults,
         outcome.peak_bytes / 1e6,
         outcome.load,

@@ -93,7 +93,7 @@ pub(super) const ROWS: [Row; 18] = [
     },
     Row {
         name: "filters",
-        title: "subscribe to 1,000,000 filters (ratio of rates)",
+        title: "subscribe to 1,000,000 filters",
         bench: &["filters", "--filters", "1000000", "--clients", "1000"],
         kind: Kind::Filters,
         beside: &[],

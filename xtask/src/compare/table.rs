@@ -113,10 +113,7 @@ impl Tables<'_> {
             let outcomes = if *peer == Peer::Breakwater { ours } else { self.of(index, *peer) };
             let _ = write!(text, " {} |", cell(median(outcomes, |o| o.cost), 3));
         }
-        let ratio = match row.kind {
-            Kind::Filters => median(ours, |o| o.rate) / median(theirs, |o| o.rate),
-            _ => median(theirs, |o| o.cost) / median(ours, |o| o.cost),
-        };
+        let ratio = median(theirs, |o| o.cost) / median(ours, |o| o.cost);
         let reached = match required {
             Some(required) if ratio.is_finite() => verdict(row, ratio, required, ours, theirs),
             _ => String::new(),
@@ -239,6 +236,10 @@ fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Out
             missing.push(format!("{name} {part:.2} x Mosquitto's"));
         }
     }
+    let rate = median(ours, |o| o.rate) / median(theirs, |o| o.rate);
+    if row.kind == Kind::Filters && rate < required {
+        missing.push(format!("rate {rate:.2} x Mosquitto's"));
+    }
     let faults: f64 = ours.iter().map(|o| o.faults).sum();
     if faults > 0.0 {
         missing.push(format!("{faults} faults"));
@@ -254,7 +255,7 @@ fn cell(value: f64, digits: usize) -> String {
     if value.is_finite() { format!("{value:.digits$}") } else { "–".into() }
 }
 
-fn time(us: f64) -> String {
+pub(super) fn time(us: f64) -> String {
     match us {
         us if us.is_nan() => "–".into(),
         us if us >= 1e6 => format!("{:.2} s", us / 1e6),
