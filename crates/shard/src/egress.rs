@@ -172,10 +172,11 @@ impl<T: Send> Shard<T> {
         self.account(session);
     }
 
-    /// Brings the account of a session's queue up to date.
+    /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause
+    /// for want of memory would never go on if the bytes didn't go away as the client catches up.
     pub(crate) fn account(&mut self, session: u32) {
         if let Some(resident) = self.sessions.get_mut(session) {
-            let bytes = resident.session.heap_bytes() as u32;
+            let bytes = resident.session.queue_bytes() as u32;
             self.held_bytes = self.held_bytes + u64::from(bytes) - u64::from(resident.accounted);
             resident.accounted = bytes;
         }

@@ -375,15 +375,39 @@ impl<T: Send> Shard<T> {
 
     /// Lets paused readers go on once half the room is free again.
     pub(crate) fn resume_paused<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
+        if self.paused.is_empty() {
+            return;
+        }
         let memory = self.options.memory_bytes - self.options.memory_bytes / 8;
-        if self.paused.is_empty() || self.crowded(driver, self.options.mailbox_bytes as usize / 2, memory) {
+        if self.crowded(driver, self.options.mailbox_bytes as usize / 2, memory) {
+            if self.held_bytes > memory {
+                self.resume_one_that_owes();
+            }
             return;
         }
         for slot in std::mem::take(&mut self.paused) {
-            if let Some(conn) = self.conns.get_mut(slot) {
-                conn.flags.paused = false;
-                self.schedule(slot);
-            }
+            self.resume(slot);
+        }
+    }
+
+    /// Whoever waits for want of memory may owe the acknowledgements that would make room, and they may stand behind
+    /// messages of its own: one such connection a turn goes on, and waits again after its next message. Without this,
+    /// clients that both publish and subscribe could hold each other for ever.
+    fn resume_one_that_owes(&mut self) {
+        let owes = |slot: &u32| {
+            let session = self.conns.get(*slot).and_then(|conn| self.sessions.get(conn.session));
+            session.is_some_and(|resident| resident.session.inflight_len() > 0)
+        };
+        if let Some(first) = self.paused.iter().position(owes) {
+            let slot = self.paused.remove(first);
+            self.resume(slot);
+        }
+    }
+
+    fn resume(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.flags.paused = false;
+            self.schedule(slot);
         }
     }
 }
