@@ -217,7 +217,7 @@ impl Session {
         if delivery.qos == QoS::AtMostOnce && !(env.limits.queue_qos0 && self.is_durable()) {
             return dropped(DropReason::Offline, env);
         }
-        self.enqueue(message, delivery, env)
+        self.enqueue(message, delivery, env) // [MQTT3-3.1.2-5]
     }
 
     fn enqueue(&mut self, message: &mut Shared<'_>, delivery: &Delivery<'_>, env: &mut Env<'_>) -> Delivered {

@@ -9,7 +9,7 @@ mod limits;
 mod pair;
 mod queues;
 mod script;
-mod section_1_data;
+mod section_1_representation;
 mod section_2_format;
 mod section_3_10_unsubscribe;
 mod section_3_12_ping;

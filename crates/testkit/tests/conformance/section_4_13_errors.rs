@@ -88,7 +88,7 @@ fn error_of_ours_ends_the_connection_whose_packet_met_it_and_no_other() {
     }
 }
 
-/// Packets are cut from the stream wherever it is cut itself: [MQTT3-7.1.1-1] needs no more of a transport than order.
+/// Packets are cut from the stream wherever it is cut itself.
 #[test]
 fn packets_may_arrive_byte_by_byte() {
     for version in Version::ALL {
