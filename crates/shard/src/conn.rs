@@ -278,3 +278,15 @@ impl From<Violation> for Cause {
         Cause::Violation(violation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle client costs, apart from its names and subscriptions.
+    #[test]
+    fn a_connection_and_its_session_stay_small() {
+        assert!(size_of::<Conn>() <= 184, "{}", size_of::<Conn>());
+        assert!(size_of::<crate::shard::Resident>() <= 112, "{}", size_of::<crate::shard::Resident>());
+    }
+}

@@ -59,6 +59,11 @@ impl<T: Send> Shard<T> {
             self.close(driver, timer.slot, Cause::KeepAlive); // [MQTT-3.1.2-22] [MQTT3-3.1.2-24]
             return;
         }
+        // A good moment to give back what busier times have left behind.
+        let session = conn.session;
+        if let Some(resident) = self.sessions.get_mut(session) {
+            resident.session.trim();
+        }
         let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms) };
         self.wheel.set(later(self.now, wait), timer);
     }
