@@ -108,6 +108,7 @@ pub struct Shard<T: Send> {
     /// Batches being filled, by destination.
     pub(crate) outgoing: Vec<Option<Box<Batch>>>,
     /// Empty batches for reuse.
+    #[expect(clippy::vec_box, reason = "batches travel between shards in their boxes")]
     pub(crate) spare: Vec<Box<Batch>>,
     /// Batch of each neighbour that is half done.
     pub(crate) inbox: Vec<Option<Progress>>,

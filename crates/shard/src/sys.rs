@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use breakwater_contract::Metric;
 use breakwater_proto::{ForwardProperties, Message, MessageView, QoS, matches};
-use breakwater_router::{PackedGrant, Subscriber};
+use breakwater_router::{PackedGrant, RouterCounts, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
 use crate::driver::Driver;
@@ -149,67 +149,94 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Topics and values: first those that Mosquitto's users know, then those of EMQX.
+    /// Topics and values: those that Mosquitto's users know, then those of EMQX.
     fn sys_tree(&self) -> Vec<(String, String)> {
-        let pages = &self.pages;
-        let counts = self.router.counts();
-        let uptime_s = (self.now.0 - self.started.0) / 1000;
-        let (clients, sessions) = (pages.clients(), pages.sessions());
-        let subscriptions = counts.subscriptions + counts.shared_subscriptions;
-        let received = pages.total(Metric::PublishReceived);
-        let sent = pages.total(Metric::PublishSent);
-        let dropped: u64 = [
+        let figures = Figures::of(&self.pages, &self.router.counts(), (self.now.0 - self.started.0) / 1000);
+        let mut tree = figures.as_in_mosquitto();
+        tree.extend(figures.as_in_emqx(&self.options.node, self.unix_ms));
+        tree
+    }
+}
+
+/// What both trees show.
+struct Figures<'a> {
+    pages: &'a Pages,
+    counts: &'a RouterCounts,
+    uptime_s: u64,
+    clients: u64,
+    sessions: u64,
+}
+
+impl<'a> Figures<'a> {
+    fn of(pages: &'a Pages, counts: &'a RouterCounts, uptime_s: u64) -> Self {
+        Self { pages, counts, uptime_s, clients: pages.clients(), sessions: pages.sessions() }
+    }
+
+    fn dropped(&self) -> u64 {
+        let reasons = [
             Metric::DroppedExpired,
             Metric::DroppedTooLarge,
             Metric::DroppedQueueFull,
             Metric::DroppedSlowConsumer,
             Metric::DroppedOffline,
             Metric::DroppedGone,
-        ]
-        .iter()
-        .map(|metric| pages.total(*metric))
-        .sum();
-        let mut tree = Vec::with_capacity(64);
-        let mut broker = |name: &str, value: String| tree.push((format!("$SYS/broker/{name}"), value));
-        broker("version", format!("breakwater {}", env!("CARGO_PKG_VERSION")));
-        broker("uptime", format!("{uptime_s} seconds"));
-        broker("clients/total", sessions.to_string());
-        broker("clients/connected", clients.to_string());
-        broker("clients/active", clients.to_string());
-        broker("clients/disconnected", sessions.saturating_sub(clients).to_string());
-        broker("clients/inactive", sessions.saturating_sub(clients).to_string());
-        broker("clients/maximum", pages.clients_max().to_string());
-        broker("clients/expired", pages.total(Metric::SessionsExpired).to_string());
-        broker("bytes/received", pages.total(Metric::BytesReceived).to_string());
-        broker("bytes/sent", pages.total(Metric::BytesSent).to_string());
-        broker("messages/received", pages.total(Metric::PacketsReceived).to_string());
-        broker("publish/messages/received", received.to_string());
-        broker("publish/messages/sent", sent.to_string());
-        broker("publish/messages/dropped", dropped.to_string());
-        broker("retained messages/count", counts.retained.to_string());
-        broker("store/messages/bytes", (counts.retained_bytes + pages.held_bytes()).to_string());
-        broker("subscriptions/count", counts.subscriptions.to_string());
-        broker("shared_subscriptions/count", counts.shared_subscriptions.to_string());
-        let node = &self.options.node;
-        tree.push(("$SYS/brokers".into(), node.to_string()));
-        let mut emqx = |name: &str, value: String| tree.push((format!("$SYS/brokers/{node}/{name}"), value));
-        emqx("version", env!("CARGO_PKG_VERSION").into());
-        emqx("uptime", (uptime_s * 1000).to_string());
-        emqx("datetime", rfc3339(self.unix_ms));
-        emqx("sysdescr", "Breakwater".into());
-        for (name, value) in [
-            ("connections", clients),
-            ("live_connections", clients),
-            ("sessions", sessions),
+        ];
+        reasons.iter().map(|metric| self.pages.total(*metric)).sum()
+    }
+
+    fn as_in_mosquitto(&self) -> Vec<(String, String)> {
+        let (pages, counts) = (self.pages, self.counts);
+        let away = self.sessions.saturating_sub(self.clients);
+        let mut tree = vec![
+            ("$SYS/broker/version".into(), format!("breakwater {}", env!("CARGO_PKG_VERSION"))),
+            ("$SYS/broker/uptime".into(), format!("{} seconds", self.uptime_s)),
+        ];
+        let numbers = [
+            ("clients/total", self.sessions),
+            ("clients/connected", self.clients),
+            ("clients/active", self.clients),
+            ("clients/disconnected", away),
+            ("clients/inactive", away),
+            ("clients/maximum", pages.clients_max()),
+            ("clients/expired", pages.total(Metric::SessionsExpired)),
+            ("bytes/received", pages.total(Metric::BytesReceived)),
+            ("bytes/sent", pages.total(Metric::BytesSent)),
+            ("messages/received", pages.total(Metric::PacketsReceived)),
+            ("publish/messages/received", pages.total(Metric::PublishReceived)),
+            ("publish/messages/sent", pages.total(Metric::PublishSent)),
+            ("publish/messages/dropped", self.dropped()),
+            ("retained messages/count", counts.retained),
+            ("store/messages/bytes", counts.retained_bytes + pages.held_bytes()),
+            ("subscriptions/count", counts.subscriptions),
+            ("shared_subscriptions/count", counts.shared_subscriptions),
+        ];
+        tree.extend(numbers.map(|(name, value)| (format!("$SYS/broker/{name}"), value.to_string())));
+        tree
+    }
+
+    fn as_in_emqx(&self, node: &str, unix_ms: u64) -> Vec<(String, String)> {
+        let counts = self.counts;
+        let subscriptions = counts.subscriptions + counts.shared_subscriptions;
+        let name = |name: &str| format!("$SYS/brokers/{node}/{name}");
+        let mut tree = vec![
+            ("$SYS/brokers".into(), node.to_string()),
+            (name("version"), env!("CARGO_PKG_VERSION").into()),
+            (name("uptime"), (self.uptime_s * 1000).to_string()),
+            (name("datetime"), rfc3339(unix_ms)),
+            (name("sysdescr"), "Breakwater".into()),
+        ];
+        let stats = [
+            ("connections", self.clients),
+            ("live_connections", self.clients),
+            ("sessions", self.sessions),
             ("subscriptions", subscriptions),
             ("subscriptions/shared", counts.shared_subscriptions),
             ("suboptions", subscriptions),
             ("topics", counts.exact_filters + counts.trie_filters),
             ("retained", counts.retained),
-        ] {
-            emqx(&format!("stats/{name}/count"), value.to_string());
-        }
-        for (name, metric) in [
+        ];
+        tree.extend(stats.map(|(stat, value)| (name(&format!("stats/{stat}/count")), value.to_string())));
+        let metrics = [
             ("bytes/received", Metric::BytesReceived),
             ("bytes/sent", Metric::BytesSent),
             ("packets/received", Metric::PacketsReceived),
@@ -225,9 +252,9 @@ impl<T: Send> Shard<T> {
             ("session/created", Metric::SessionsCreated),
             ("session/resumed", Metric::SessionsResumed),
             ("session/takenover", Metric::SessionsTakenOver),
-        ] {
-            emqx(&format!("metrics/{name}"), pages.total(metric).to_string());
-        }
+        ];
+        let total = |metric| self.pages.total(metric).to_string();
+        tree.extend(metrics.map(|(metric, counter)| (name(&format!("metrics/{metric}")), total(counter))));
         tree
     }
 }
@@ -269,6 +296,6 @@ mod tests {
     fn unix_time_is_written_as_a_date() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1795353845_000), "2026-11-22T13:24:05Z");
+        assert_eq!(rfc3339(1_795_353_845_000), "2026-11-22T13:24:05Z");
     }
 }
