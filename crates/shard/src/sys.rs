@@ -151,7 +151,8 @@ impl<T: Send> Shard<T> {
 
     /// Topics and values: those that Mosquitto's users know, then those of EMQX.
     fn sys_tree(&self) -> Vec<(String, String)> {
-        let figures = Figures::of(&self.pages, &self.router.counts(), (self.now.0 - self.started.0) / 1000);
+        let counts = self.router.counts();
+        let figures = Figures::of(&self.pages, &counts, (self.now.0 - self.started.0) / 1000);
         let mut tree = figures.as_in_mosquitto();
         tree.extend(figures.as_in_emqx(&self.options.node, self.unix_ms));
         tree
