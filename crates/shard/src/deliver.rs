@@ -26,8 +26,9 @@ impl<T: Send> Shard<T> {
     ) -> Option<Delivered> {
         let view = message.view();
         let delivery = Delivery {
-            qos: view.qos.min(grant.qos()),                     // [MQTT-3.8.4-8]
-            retain: view.retain && grant.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            qos: view.qos.min(grant.qos()), // [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT3-3.3.1-9]
+            retain: view.retain && grant.retain_as_published(),
             subscription_ids,
             shared,
         };
@@ -72,10 +73,11 @@ impl<T: Send> Shard<T> {
                 if delivered == Delivered::Queued {
                     self.account(to.slot);
                 }
-                if let Some(conn) = self.conns.get_mut(slot)
-                    && conn.out.is_empty()
-                    && conn.out.capacity() > 0
-                {
+                let Some(conn) = self.conns.get_mut(slot) else { return Some(delivered) };
+                if !conn.out.is_empty() {
+                    // It may be queued for want of room only: the flush that makes room goes on with it.
+                    conn.flags.pump = true;
+                } else if conn.out.capacity() > 0 {
                     let out = std::mem::take(&mut conn.out);
                     self.pool.give(out);
                 }
@@ -105,7 +107,7 @@ impl<T: Send> Shard<T> {
                 let link = &conn.link;
                 // Two bytes more is what the other layout can need at most.
                 let fits = run.longest + 2 <= link.maximum_packet_size as usize;
-                // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5].
+                // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5] [MQTT3-4.6.0-6].
                 let kept = self.options.limits.queue_qos0 && resident.session.has_backlog();
                 grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept
             }
