@@ -160,7 +160,7 @@ impl Broker {
     /// What was logged since the last call.
     #[must_use]
     pub fn events(&self) -> Vec<Logged> {
-        std::mem::take(&mut self.world.borrow_mut().fabric.events)
+        self.world.borrow_mut().fabric.events.drain(..).map(|noted| noted.logged).collect()
     }
 
     /// Log events are dropped from now on: for measurements.

@@ -1,5 +1,6 @@
 //! The [`Driver`] of one shard for the length of one call: a view of the virtual node.
 
+use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, ShardId, WriteOutcome};
 
 use crate::event::Logged;
@@ -10,9 +11,18 @@ use crate::network::{Network, Wire};
 pub(crate) struct Fabric {
     pub(crate) network: Network,
     pub(crate) mailboxes: Mailboxes,
-    pub(crate) events: Vec<Logged>,
+    pub(crate) events: Vec<Noted>,
+    /// Time of the turn under way.
+    pub(crate) now: Instant,
     /// Off in measurements.
     pub(crate) keep_events: bool,
+}
+
+/// A log event with its time and the port of the peer that it is about.
+pub(crate) struct Noted {
+    pub(crate) at: Instant,
+    pub(crate) port: u16,
+    pub(crate) logged: Logged,
 }
 
 pub(crate) struct Hands<'a> {
@@ -62,7 +72,13 @@ impl Driver for Hands<'_> {
 
     fn event(&mut self, event: Event<'_>) {
         if self.fabric.keep_events {
-            self.fabric.events.push(event.into());
+            let port = match event {
+                Event::Connected { peer, .. } | Event::Disconnected { peer, .. } | Event::Refused { peer, .. } => {
+                    peer.address.port()
+                }
+                Event::Fault { .. } => 0,
+            };
+            self.fabric.events.push(Noted { at: self.fabric.now, port, logged: event.into() });
         }
     }
 }

@@ -45,6 +45,7 @@ mod hands;
 mod mailboxes;
 mod network;
 mod received;
+pub mod simulation;
 mod world;
 
 pub use broker::Broker;

@@ -60,7 +60,8 @@ pub(crate) struct World {
     next: Vec<Option<Instant>>,
     /// Shard that accepts the next connection.
     acceptor: u16,
-    port: u16,
+    /// Port of the last connection.
+    pub(crate) port: u16,
 }
 
 impl World {
@@ -82,6 +83,7 @@ impl World {
             network: Network::new(plan.shards),
             mailboxes: Mailboxes::new(plan.shards, plan.places, plan.options.mailbox_bytes as usize),
             events: Vec::new(),
+            now: START,
             keep_events: true,
         };
         let count = usize::from(plan.shards);
@@ -127,6 +129,7 @@ impl World {
     /// One turn of one shard.
     pub(crate) fn turn(&mut self, shard: ShardId) {
         let index = usize::from(shard);
+        self.fabric.now = self.now;
         let engine = &mut self.shards[index];
         self.fabric.mailboxes.start_turn(shard, |batch| engine.reclaim(batch));
         self.fabric.network.poll(shard, |slot, ready| engine.ready(slot, ready));

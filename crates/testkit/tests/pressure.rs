@@ -183,3 +183,15 @@ fn qos_0_kept_for_an_offline_session_is_not_overtaken_when_it_comes_back() {
     expected.push(1000);
     assert_eq!(numbers(&mut sleeper), expected);
 }
+
+#[test]
+fn qos_1_that_found_no_room_in_its_turn_goes_out_when_there_is_room() {
+    let broker = Broker::with(|options, _| options.out_buffer_bytes = 4 * KIB as u32);
+    let mut reader = broker.client("reader").connect();
+    reader.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = broker.client("publisher").connect();
+    publisher.send_publish("t", QoS::AtMostOnce, false, &[0; 3500]);
+    publisher.send_publish("t", QoS::AtLeastOnce, false, &[1; 2000]);
+    broker.step();
+    assert_eq!(reader.payloads().len(), 2);
+}

@@ -1,0 +1,801 @@
+//! A client that keeps to the protocol, on a network that does not help it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use breakwater_proto::{
+    Connect, Disconnect, Filters, ForwardProperties, OutPublish, Packet, PacketKind, QoS, ReasonCode, Subscribe,
+    SubscribeOptions, Unsubscribe, UnsubscribeFilters, Version, Will, encode_puback, encode_pubcomp, encode_pubrec,
+    encode_pubrel, matches,
+};
+
+use super::chance::Chance;
+use super::ledger::Sent;
+use super::wills::{Attempt, Will as WillTerms};
+use super::{Scene, cut, publish_of, unexpected};
+use crate::received::Received;
+
+/// Session expiry of 3.1.1 clients, as the broker's limits have it.
+const V3_EXPIRY_S: u32 = 7200;
+const TOPICS: [&str; 6] = ["t/0", "t/1", "t/2", "t/0/deep", "s/x", "s/y"];
+const FILTERS: [&str; 8] = ["t/0", "t/1", "t/+", "t/#", "+/0", "t/2", "t/0/#", "$share/g/s/+"];
+
+/// What kind of client it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    pub(crate) version: Version,
+    /// Its session outlives its connections.
+    pub(crate) durable: bool,
+    expiry_s: u32,
+    keep_alive_s: u16,
+    will: Option<WillTerms>,
+    receive_maximum: Option<u16>,
+    alias_maximum: u16,
+    /// Never subscribes or publishes by itself, and never loses its session.
+    watches: bool,
+    /// From here on its session ends with its connection.
+    pub(crate) ends: bool,
+}
+
+impl Role {
+    /// Sees all wills and retained topics, and keeps its session.
+    pub(crate) fn watcher() -> Self {
+        Self { durable: true, expiry_s: 7 * 24 * 3600, watches: true, ..Self::auditor() }
+    }
+
+    /// Comes at the end to look at what is retained.
+    pub(crate) fn auditor() -> Self {
+        Self {
+            version: Version::V5,
+            durable: false,
+            expiry_s: 0,
+            keep_alive_s: 0,
+            will: None,
+            receive_maximum: None,
+            alias_maximum: 0,
+            watches: true,
+            ends: false,
+        }
+    }
+
+    pub(crate) fn any(chance: &mut Chance, _index: usize) -> Self {
+        let version = if chance.one_in(2) { Version::V5 } else { Version::V311 };
+        let durable = !chance.one_in(3);
+        let expiry_s = match (durable, version) {
+            (false, _) => 0,
+            (true, Version::V5) => *chance.pick(&[10, 600, 24 * 3600]),
+            (true, _) => V3_EXPIRY_S,
+        };
+        let delay_s = if version.is_v5() { *chance.pick(&[0, 0, 8, 60]) } else { 0 };
+        let will = WillTerms { delay_s, qos: *chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]) };
+        Self {
+            version,
+            durable,
+            expiry_s,
+            keep_alive_s: *chance.pick(&[0, 0, 20, 100]),
+            will: (!chance.one_in(3)).then_some(will),
+            receive_maximum: if version.is_v5() { *chance.pick(&[None, Some(1), Some(3)]) } else { None },
+            alias_maximum: if version.is_v5() { *chance.pick(&[0, 2, 10]) } else { 0 },
+            watches: false,
+            ends: false,
+        }
+    }
+}
+
+/// A subscription, as far as its player knows.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Always asked for with this QoS.
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    /// Logical time of the SUBACK, while the session has lived on since.
+    pub(crate) since: Option<u64>,
+}
+
+/// A message that was received.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Times that the application got it.
+    pub(crate) times: u32,
+    /// Copies without DUP.
+    fresh: u32,
+}
+
+pub(crate) struct Outgoing {
+    id: u16,
+    number: u32,
+    qos: QoS,
+    /// PUBREC is here.
+    released: bool,
+    packet: Packetized,
+}
+
+/// What is needed to send it again.
+struct Packetized {
+    topic: String,
+    payload: Vec<u8>,
+    retain: bool,
+}
+
+pub(crate) struct Conn {
+    link: u32,
+    /// Bytes on their way to the broker.
+    outward: VecDeque<u8>,
+    /// Bytes received and not yet cut.
+    inward: Vec<u8>,
+    ready: bool,
+    /// Nothing gets through to the broker.
+    mute: bool,
+    /// DISCONNECT is under way; then the connection is closed.
+    closing: bool,
+    finished: bool,
+    /// Deliveries of QoS 1 and 2 without a last acknowledgement.
+    open: BTreeSet<u16>,
+    /// Acknowledgements owed, in order.
+    owed: VecDeque<(PacketKind, u16)>,
+    aliases_in: BTreeMap<u16, String>,
+    aliases_out: BTreeMap<String, u16>,
+    /// SUBSCRIBE and UNSUBSCRIBE without an answer.
+    requests: BTreeMap<u16, Vec<String>>,
+    quota: usize,
+    aliases_taken: u16,
+    /// The session outlives this connection.
+    durable: bool,
+}
+
+pub(crate) struct Player {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    pub(crate) conn: Option<Conn>,
+    pub(crate) incarnation: u32,
+    /// It has asked for a clean start and doesn't know whether it got one: until then it must go on asking.
+    starting_over: bool,
+    pub(crate) subscriptions: BTreeMap<String, Held>,
+    pub(crate) outgoing: VecDeque<Outgoing>,
+    /// QoS 2 deliveries that were received and are not released, with their message.
+    incoming: BTreeMap<u16, Option<u32>>,
+    next_id: u16,
+    seqs: BTreeMap<(String, QoS), u32>,
+    pub(crate) seen: BTreeMap<u32, Seen>,
+    /// Highest position per publisher, topic, published and delivered QoS.
+    order: BTreeMap<(usize, String, QoS, QoS), u32>,
+    pub(crate) wills_seen: BTreeMap<(usize, u32), u32>,
+    /// Last live message of each topic under `keep/`; none: it was cleared.
+    pub(crate) last_kept: BTreeMap<String, Option<u32>>,
+    /// Retained messages that came with a subscription.
+    pub(crate) retained: BTreeMap<String, Option<u32>>,
+}
+
+impl Player {
+    pub(crate) fn new(index: usize, role: Role) -> Self {
+        Self {
+            index,
+            id: format!("player{index}"),
+            role,
+            conn: None,
+            incarnation: 0,
+            starting_over: false,
+            subscriptions: BTreeMap::new(),
+            outgoing: VecDeque::new(),
+            incoming: BTreeMap::new(),
+            next_id: 0,
+            seqs: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            order: BTreeMap::new(),
+            wills_seen: BTreeMap::new(),
+            last_kept: BTreeMap::new(),
+            retained: BTreeMap::new(),
+        }
+    }
+
+    // The connection.
+
+    pub(crate) fn connect(&mut self, scene: &mut Scene) {
+        self.abandon(scene);
+        self.incarnation += 1;
+        let shard = scene.chance.below(u64::from(scene.world.plan.shards)) as u16;
+        let link = scene.world.connect(Some(shard));
+        if scene.world.fabric.network.is_closed(link) {
+            scene.note(format_args!("{} finds no room", self.id));
+            scene.world.fabric.network.forget(link);
+            return;
+        }
+        let role = &self.role;
+        let clean = !role.durable || role.ends || self.starting_over || (!role.watches && scene.chance.one_in(12));
+        // A clean session of 3.x ends with its connection.
+        let expiry_s = if role.ends || (clean && !role.version.is_v5()) { 0 } else { role.expiry_s };
+        let will = role.will.filter(|_| !role.ends);
+        let attempt = Attempt { player: self.index, incarnation: self.incarnation, will, expiry_s, clean };
+        scene.wills.attempt(scene.world.port, attempt);
+        let port = scene.world.port;
+        scene.note(format_args!("{} connects, port {port} {attempt:?}", self.id));
+        let will_topic = format!("will/{}", self.id);
+        let will_payload = will_payload(self.index, self.incarnation);
+        let connect = Connect {
+            clean_start: clean,
+            keep_alive_s: role.keep_alive_s,
+            session_expiry: (role.version.is_v5() && expiry_s > 0).then_some(expiry_s),
+            receive_maximum: role.receive_maximum,
+            topic_alias_maximum: role.alias_maximum,
+            will: will.map(|terms| Will {
+                qos: terms.qos,
+                retain: false,
+                topic: &will_topic,
+                payload: &will_payload,
+                delay_s: terms.delay_s,
+                expiry: None,
+                properties: ForwardProperties::EMPTY,
+            }),
+            ..Connect::new(role.version, &self.id)
+        };
+        let mut bytes = Vec::new();
+        connect.encode(role.version, &mut bytes);
+        if scene.chance.one_in(3) {
+            Packet::PingReq.encode(role.version, &mut bytes);
+        }
+        self.starting_over = clean;
+        self.conn = Some(Conn {
+            link,
+            outward: bytes.into(),
+            inward: Vec::new(),
+            ready: false,
+            mute: false,
+            closing: false,
+            finished: false,
+            open: BTreeSet::new(),
+            owed: VecDeque::new(),
+            aliases_in: BTreeMap::new(),
+            aliases_out: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            quota: 0,
+            aliases_taken: 0,
+            durable: expiry_s > 0,
+        });
+    }
+
+    /// Loses interest in its connection, which stays open as far as the broker knows.
+    fn abandon(&mut self, scene: &mut Scene) {
+        if let Some(conn) = self.conn.take() {
+            scene.world.fabric.network.set_window(conn.link, usize::MAX);
+            scene.world.fabric.network.forget(conn.link);
+            self.on_connection_lost(&conn);
+        }
+    }
+
+    fn on_connection_lost(&mut self, conn: &Conn) {
+        if !conn.durable {
+            self.forget_session();
+        }
+    }
+
+    fn forget_session(&mut self) {
+        self.subscriptions.values_mut().for_each(|held| held.since = None);
+        self.outgoing.clear();
+        self.incoming.clear();
+    }
+
+    /// Breaks the connection.
+    pub(crate) fn break_off(&mut self, scene: &mut Scene) {
+        if let Some(conn) = self.conn.take() {
+            scene.note(format_args!("{} is cut off", self.id));
+            scene.world.fabric.network.reset(conn.link);
+            scene.world.fabric.network.forget(conn.link);
+            self.on_connection_lost(&conn);
+        }
+    }
+
+    pub(crate) fn say_goodbye(&mut self, scene: &mut Scene) {
+        if let Some(conn) = &mut self.conn {
+            scene.note(format_args!("{} says good-bye", self.id));
+            let mut bytes = Vec::new();
+            Disconnect::new(ReasonCode::Success).encode(self.role.version, &mut bytes);
+            conn.outward.extend(bytes);
+            conn.closing = true;
+        }
+    }
+
+    /// The network is good again.
+    pub(crate) fn recover(&mut self, scene: &mut Scene) {
+        if let Some(conn) = &mut self.conn {
+            conn.mute = false;
+            scene.world.fabric.network.set_window(conn.link, usize::MAX);
+        }
+    }
+
+    pub(crate) fn flush_all(&mut self, scene: &mut Scene) {
+        self.flush(scene, usize::MAX);
+    }
+
+    /// A slice of what is under way arrives.
+    pub(crate) fn flush_some(&mut self, scene: &mut Scene) {
+        let most = match scene.chance.below(4) {
+            0 => 1 + scene.chance.below(3) as usize,
+            1 => 1 + scene.chance.below(40) as usize,
+            _ => usize::MAX,
+        };
+        self.flush(scene, most);
+    }
+
+    fn flush(&mut self, scene: &mut Scene, most: usize) {
+        let Some(conn) = &mut self.conn else { return };
+        if conn.mute {
+            return;
+        }
+        let count = conn.outward.len().min(most);
+        let bytes: Vec<u8> = conn.outward.drain(..count).collect();
+        scene.world.fabric.network.arrive(conn.link, &bytes);
+        if conn.closing && conn.outward.is_empty() && !conn.finished {
+            conn.finished = true;
+            scene.world.fabric.network.finish(conn.link);
+        }
+    }
+
+    /// Something goes wrong with the network.
+    pub(crate) fn suffer(&mut self, scene: &mut Scene) {
+        let Some(conn) = &mut self.conn else { return };
+        match scene.chance.below(6) {
+            0 => self.break_off(scene),
+            1 => {
+                scene.note(format_args!("{} half-closes", self.id));
+                scene.world.fabric.network.finish(conn.link);
+                conn.closing = true;
+                conn.finished = true;
+                conn.outward.clear();
+            }
+            2 => {
+                scene.note(format_args!("{} is mute", self.id));
+                conn.mute = true;
+            }
+            3 => {
+                let bytes = scene.chance.below(200) as usize;
+                scene.note(format_args!("{} reads {bytes} bytes more", self.id));
+                scene.world.fabric.network.set_window(conn.link, bytes);
+            }
+            4 => scene.world.fabric.network.nudge(conn.link),
+            _ => self.recover(scene),
+        }
+    }
+
+    // What it does of its own.
+
+    pub(crate) fn act(&mut self, scene: &mut Scene) {
+        let Some(conn) = &self.conn else {
+            self.connect(scene);
+            return;
+        };
+        if !conn.ready || conn.closing {
+            if scene.chance.one_in(60) {
+                self.connect(scene);
+            }
+            return;
+        }
+        match scene.chance.below(100) {
+            0..2 => self.connect(scene), // takes itself over
+            2..5 => self.say_goodbye(scene),
+            5..10 => self.put(|version, out| Packet::PingReq.encode(version, out)),
+            _ if self.role.watches => {}
+            10..22 => {
+                let filter = *scene.chance.pick(&FILTERS);
+                self.subscribe(scene, filter);
+            }
+            22..25 => self.unsubscribe(scene),
+            25..33 => self.publish_kept(scene),
+            _ => {
+                let topic = *scene.chance.pick(&TOPICS);
+                let qos = *scene.chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+                let burst = if scene.chance.one_in(8) { 1 + scene.chance.below(12) } else { 1 };
+                (0..burst).for_each(|_| self.publish(scene, topic, qos, false, false));
+            }
+        }
+    }
+
+    fn put(&mut self, write: impl FnOnce(Version, &mut Vec<u8>)) {
+        if let Some(conn) = &mut self.conn {
+            let mut bytes = Vec::new();
+            write(self.role.version, &mut bytes);
+            conn.outward.extend(bytes);
+        }
+    }
+
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.next_id = if self.next_id >= 500 { 1 } else { self.next_id + 1 };
+            let id = self.next_id;
+            let requested = self.conn.as_ref().is_some_and(|conn| conn.requests.contains_key(&id));
+            if !requested && self.outgoing.iter().all(|outgoing| outgoing.id != id) {
+                return id;
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, scene: &mut Scene, filter: &str) {
+        let id = self.free_id();
+        // Fixed per player and filter, so that nobody has to guess which request came last.
+        let mark = filter.len() + self.index;
+        let shared = filter.starts_with('$');
+        let qos = if shared || self.role.watches {
+            QoS::ExactlyOnce
+        } else {
+            [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][mark % 3]
+        };
+        let no_local = !shared && self.role.version.is_v5() && mark % 4 == 1;
+        self.subscriptions.entry(filter.into()).or_insert(Held { qos, no_local, since: None });
+        let options = SubscribeOptions { no_local, ..SubscribeOptions::new(qos) };
+        let mut raw = Vec::new();
+        Filters::write(filter, options, &mut raw);
+        let number = self.role.version.is_v5() && mark % 5 == 2;
+        let subscription_id = number.then_some(1 + mark as u32);
+        self.put(|version, out| {
+            Subscribe { subscription_id, ..Subscribe::new(id, Filters::from_encoded(&raw)) }.encode(version, out);
+        });
+        scene.note(format_args!("{} subscribes to {filter} ({id})", self.id));
+        if let Some(conn) = &mut self.conn {
+            conn.requests.insert(id, vec![filter.into()]);
+        }
+    }
+
+    fn unsubscribe(&mut self, scene: &mut Scene) {
+        let filters: Vec<String> = self.subscriptions.keys().cloned().collect();
+        if filters.is_empty() {
+            return;
+        }
+        let filter = scene.chance.pick(&filters).clone();
+        let id = self.free_id();
+        scene.note(format_args!("{} unsubscribes from {filter} ({id})", self.id));
+        if let Some(held) = self.subscriptions.get_mut(&filter) {
+            held.since = None;
+        }
+        let mut raw = Vec::new();
+        UnsubscribeFilters::write(&filter, &mut raw);
+        self.put(|version, out| Unsubscribe::new(id, UnsubscribeFilters::from_encoded(&raw)).encode(version, out));
+        if let Some(conn) = &mut self.conn {
+            conn.requests.insert(id, Vec::new());
+            // A SUBSCRIBE still under way would come before this in effect, whatever its answer says.
+            conn.requests.values_mut().for_each(|filters| filters.retain(|asked| *asked != filter));
+        }
+    }
+
+    /// A retained message to this player's own topic, always with the same QoS; sometimes an empty one that clears it.
+    fn publish_kept(&mut self, scene: &mut Scene) {
+        let topic = format!("keep/{}", self.index);
+        let qos = if self.index % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let clear = scene.chance.one_in(4);
+        self.publish(scene, &topic, qos, true, clear);
+    }
+
+    fn publish(&mut self, scene: &mut Scene, topic: &str, qos: QoS, retain: bool, empty: bool) {
+        let Some(conn) = &self.conn else { return };
+        if qos != QoS::AtMostOnce && self.outgoing.len() >= conn.quota {
+            return;
+        }
+        let number = scene.ledger.messages.len() as u32;
+        let seq = self.seqs.entry((topic.into(), qos)).or_insert(0);
+        *seq += 1;
+        scene.ledger.messages.push(Sent {
+            publisher: self.index,
+            topic: topic.into(),
+            qos,
+            seq: *seq,
+            at: scene.tick,
+            // An empty one can't be told from others: nobody is asked about it.
+            acknowledged: false,
+            transmissions: 1,
+        });
+        let mut payload = Vec::new();
+        if !empty {
+            payload.push(b'm');
+            payload.extend_from_slice(&number.to_be_bytes());
+            let size = if scene.chance.one_in(30) { 6000 } else { 100 };
+            payload.resize(5 + scene.chance.below(size) as usize, b'.');
+        }
+        let id = if qos == QoS::AtMostOnce { 0 } else { self.free_id() };
+        scene.note(format_args!("{} publishes {number} to {topic} {qos:?} ({id})", self.id));
+        let (sent_topic, alias) = self.aliased(scene, topic);
+        self.put(|version, out| {
+            let packet = crate::client::out_publish(&sent_topic, qos, retain, id, &payload);
+            OutPublish { topic_alias: alias, ..packet }.encode(version, out);
+        });
+        if qos != QoS::AtMostOnce {
+            let packet = Packetized { topic: topic.into(), payload, retain };
+            self.outgoing.push_back(Outgoing { id, number, qos, released: false, packet });
+        }
+    }
+
+    /// The topic as it goes out: by name, by name with an alias to remember, or by alias.
+    fn aliased(&mut self, scene: &mut Scene, topic: &str) -> (String, u16) {
+        let Some(conn) = &mut self.conn else { return (topic.into(), 0) };
+        if conn.aliases_taken == 0 || scene.chance.one_in(2) {
+            return (topic.into(), 0);
+        }
+        if let Some(alias) = conn.aliases_out.get(topic) {
+            return (String::new(), *alias);
+        }
+        let alias = 1 + scene.chance.below(u64::from(conn.aliases_taken)) as u16;
+        conn.aliases_out.retain(|_, taken| *taken != alias);
+        conn.aliases_out.insert(topic.into(), alias);
+        (topic.into(), alias)
+    }
+
+    // What comes from the broker.
+
+    /// Bytes that the broker has not read, if any.
+    pub(crate) fn unread(&self, scene: &Scene) -> Option<(usize, usize)> {
+        let unread = scene.world.fabric.network.unread(self.conn.as_ref()?.link);
+        (unread > 0).then_some((self.index, unread))
+    }
+
+    /// Reads what has come, and notices a closed connection.
+    pub(crate) fn take_in(&mut self, scene: &mut Scene) -> Result<(), String> {
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        let closed = scene.world.fabric.network.is_closed(conn.link);
+        scene.world.fabric.network.collect(conn.link, &mut conn.inward);
+        while let Some(conn) = &mut self.conn
+            && let Some(packet) = cut(self.role.version, &mut conn.inward)
+        {
+            self.on_packet(scene, &packet).map_err(|what| format!("{}: {what}", self.id))?;
+        }
+        if closed && let Some(conn) = self.conn.take() {
+            scene.note(format_args!("{} sees its connection closed", self.id));
+            scene.world.fabric.network.forget(conn.link);
+            self.on_connection_lost(&conn);
+        }
+        Ok(())
+    }
+
+    fn on_packet(&mut self, scene: &mut Scene, packet: &Received) -> Result<(), String> {
+        scene.note(format_args!("{} gets {:?}", self.id, packet.kind()));
+        let kind = packet.kind();
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        if !conn.ready && kind != PacketKind::ConnAck {
+            return Err(format!("{} came before CONNACK", kind.name())); // [MQTT-3.2.0-1]
+        }
+        match kind {
+            PacketKind::ConnAck => self.on_connack(scene, packet),
+            PacketKind::Publish => self.on_publish(scene, packet),
+            PacketKind::PubAck | PacketKind::PubRec | PacketKind::PubComp => self.on_ack(scene, kind, packet),
+            PacketKind::PubRel => {
+                let id = packet.ack().packet_id;
+                self.incoming.remove(&id);
+                conn.owed.push_back((PacketKind::PubComp, id));
+                Ok(())
+            }
+            PacketKind::SubAck => self.on_suback(scene, packet),
+            PacketKind::UnsubAck => {
+                let id = packet.unsuback().packet_id;
+                conn.requests.remove(&id).map(|_| ()).ok_or_else(|| format!("UNSUBACK {id} answers nothing"))
+            }
+            PacketKind::PingResp | PacketKind::Disconnect => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn on_connack(&mut self, scene: &mut Scene, packet: &Received) -> Result<(), String> {
+        let connack = packet.connack();
+        if connack.reason != ReasonCode::Success {
+            return Err(format!("turned away: {:?}", connack.reason));
+        }
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        if conn.ready {
+            return Err("a second CONNACK".into());
+        }
+        conn.ready = true;
+        self.starting_over = false;
+        // 3.x clients are not told; they keep to what the broker holds for them.
+        conn.quota = usize::from(connack.receive_maximum.unwrap_or(40)).min(40);
+        conn.aliases_taken = connack.topic_alias_maximum.unwrap_or(0).min(3);
+        if !connack.session_present {
+            self.forget_session();
+            return Ok(());
+        }
+        let (version, mut bytes) = (self.role.version, Vec::new());
+        for outgoing in &self.outgoing {
+            if outgoing.released {
+                encode_pubrel(version, outgoing.id, ReasonCode::Success, &mut bytes); // [MQTT-4.4.0-1]
+                continue;
+            }
+            scene.ledger.messages[outgoing.number as usize].transmissions += 1;
+            let Packetized { topic, payload, retain } = &outgoing.packet;
+            let packet = crate::client::out_publish(topic, outgoing.qos, *retain, outgoing.id, payload);
+            OutPublish { dup: true, ..packet }.encode(version, &mut bytes);
+        }
+        conn.outward.extend(bytes);
+        Ok(())
+    }
+
+    fn on_suback(&mut self, scene: &mut Scene, packet: &Received) -> Result<(), String> {
+        let suback = packet.suback();
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        let Some(filters) = conn.requests.remove(&suback.packet_id) else {
+            return Err(format!("SUBACK {} answers nothing", suback.packet_id));
+        };
+        for filter in filters {
+            let Some(held) = self.subscriptions.get_mut(&filter) else { continue };
+            if suback.codes != [held.qos.as_u8()] {
+                return Err(format!("{filter} was granted as {:?}", suback.codes));
+            }
+            held.since.get_or_insert(scene.tick);
+        }
+        Ok(())
+    }
+
+    fn on_ack(&mut self, scene: &mut Scene, kind: PacketKind, packet: &Received) -> Result<(), String> {
+        let ack = packet.ack();
+        let at = self.outgoing.iter().position(|outgoing| outgoing.id == ack.packet_id);
+        let Some(at) = at else { return Err(format!("{} for {}, which is not in use", kind.name(), ack.packet_id)) };
+        // After a cut the broker may have let go of an identifier that we release once more.
+        let unknown = kind == PacketKind::PubComp && ack.reason == ReasonCode::PacketIdentifierNotFound;
+        if ack.reason.is_error() && !unknown {
+            return Err(format!("{} says {:?}", kind.name(), ack.reason));
+        }
+        let outgoing = &mut self.outgoing[at];
+        let fits = match kind {
+            PacketKind::PubAck => outgoing.qos == QoS::AtLeastOnce,
+            PacketKind::PubRec => outgoing.qos == QoS::ExactlyOnce,
+            _ => outgoing.released,
+        };
+        if !fits {
+            return Err(format!("{} for {}, which waits for something else", kind.name(), ack.packet_id));
+        }
+        let empty = outgoing.packet.payload.is_empty();
+        scene.ledger.messages[outgoing.number as usize].acknowledged = !empty;
+        if kind == PacketKind::PubRec {
+            outgoing.released = true;
+            let id = outgoing.id;
+            self.put(|version, out| encode_pubrel(version, id, ReasonCode::Success, out));
+        } else {
+            self.outgoing.remove(at);
+        }
+        Ok(())
+    }
+
+    fn on_publish(&mut self, scene: &mut Scene, packet: &Received) -> Result<(), String> {
+        let Some(publish) = publish_of(packet) else { return Ok(()) };
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        let topic = match publish.topic_alias {
+            None => publish.topic.to_owned(),
+            Some(alias) => {
+                if alias > self.role.alias_maximum {
+                    return Err(format!("alias {alias} is above the client's maximum")); // [MQTT-3.1.2-26]
+                }
+                if !publish.topic.is_empty() {
+                    conn.aliases_in.insert(alias, publish.topic.to_owned());
+                }
+                conn.aliases_in.get(&alias).cloned().ok_or_else(|| format!("alias {alias} was never set"))?
+            }
+        };
+        let number = number_in(publish.payload);
+        let mut again = false;
+        if publish.qos != QoS::AtMostOnce {
+            conn.open.insert(publish.packet_id);
+            let most = usize::from(self.role.receive_maximum.unwrap_or(u16::MAX));
+            if conn.open.len() > most {
+                return Err(format!("{} deliveries are open, the client takes {most}", conn.open.len())); // [MQTT-3.3.4-9]
+            }
+        }
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => conn.owed.push_back((PacketKind::PubAck, publish.packet_id)),
+            QoS::ExactlyOnce => {
+                conn.owed.push_back((PacketKind::PubRec, publish.packet_id));
+                if let Some(before) = self.incoming.insert(publish.packet_id, number) {
+                    again = true;
+                    if before != number {
+                        return Err(format!(
+                            "{} was used for {number:?} while it stood for {before:?}",
+                            publish.packet_id
+                        ));
+                    }
+                    if !publish.dup {
+                        return Err(format!("{} was sent again without DUP", publish.packet_id)); // [MQTT-3.3.1-1]
+                    }
+                }
+            }
+        }
+        if again {
+            return Ok(());
+        }
+        self.on_message(scene, &topic, publish.qos, publish.dup, publish.retain, publish.payload)
+    }
+
+    /// A message for the application.
+    fn on_message(
+        &mut self,
+        scene: &mut Scene,
+        topic: &str,
+        qos: QoS,
+        dup: bool,
+        retain: bool,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        if let Some(key) = will_in(payload) {
+            if !dup || !self.wills_seen.contains_key(&key) {
+                *self.wills_seen.entry(key).or_default() += 1;
+            }
+            return Ok(());
+        }
+        let kept = topic.starts_with("keep/");
+        let number = number_in(payload);
+        if kept && retain {
+            self.retained.insert(topic.into(), number);
+            return Ok(());
+        }
+        if kept {
+            self.last_kept.insert(topic.into(), number);
+        }
+        let Some(number) = number else { return Ok(()) };
+        scene.note(format_args!("{} has message {number} {qos:?} dup {dup}", self.id));
+        let message = &scene.ledger.messages[number as usize];
+        if message.topic != topic || qos > message.qos {
+            return Err(format!("message {number} came as {topic} {qos:?}, but it was {message:?}"));
+        }
+        let own = message.publisher == self.index;
+        let wanted = self.subscriptions.iter().any(|(filter, held)| {
+            let plain = filter.strip_prefix("$share/g/").unwrap_or(filter);
+            matches(plain, topic) && !(held.no_local && own)
+        });
+        if !wanted {
+            return Err(format!("message {number} was never asked for: {message:?}"));
+        }
+        let seen = self.seen.entry(number).or_default();
+        let first = seen.times == 0;
+        seen.times += 1;
+        seen.fresh += u32::from(!dup);
+        if qos != QoS::AtLeastOnce && seen.times > 1 && message.qos != QoS::AtLeastOnce {
+            return Err(format!("message {number} came twice: {message:?}")); // [MQTT-4.3.3-1]
+        }
+        // Through a group it may come once more after another member has gone.
+        if seen.fresh > message.transmissions && !topic.starts_with("s/") {
+            return Err(format!("message {number} came {} times without DUP: {message:?}", seen.fresh));
+        }
+        if first && !topic.starts_with("s/") {
+            let key = (message.publisher, topic.to_owned(), message.qos, qos);
+            let last = self.order.entry(key).or_default();
+            // Sent again, it may be the first copy since this player has subscribed.
+            let new_here = self
+                .subscriptions
+                .iter()
+                .all(|(filter, held)| !matches(filter, topic) || held.since.is_none_or(|since| since >= message.at));
+            if message.seq < *last && !(new_here && message.transmissions > 1) {
+                return Err(format!("message {number} was overtaken by position {last}: {message:?}")); // [MQTT-4.6.0-6]
+            }
+            *last = message.seq.max(*last);
+        }
+        Ok(())
+    }
+
+    /// Sends up to `most` of the acknowledgements owed, in order.
+    pub(crate) fn answer(&mut self, scene: &mut Scene, most: usize) {
+        let Some(conn) = &mut self.conn else { return };
+        let mut bytes = Vec::new();
+        let version = self.role.version;
+        for _ in 0..most {
+            let Some((kind, id)) = conn.owed.pop_front() else { break };
+            scene.note(format_args!("{} answers {} {id}", self.id, kind.name()));
+            match kind {
+                PacketKind::PubAck => encode_puback(version, id, ReasonCode::Success, &mut bytes),
+                PacketKind::PubRec => encode_pubrec(version, id, ReasonCode::Success, &mut bytes),
+                _ => encode_pubcomp(version, id, ReasonCode::Success, &mut bytes),
+            }
+            if kind != PacketKind::PubRec {
+                conn.open.remove(&id);
+            }
+        }
+        conn.outward.extend(bytes);
+    }
+}
+
+fn number_in(payload: &[u8]) -> Option<u32> {
+    let number = payload.strip_prefix(b"m")?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*number))
+}
+
+fn will_payload(index: usize, incarnation: u32) -> Vec<u8> {
+    let mut payload = vec![b'w', index as u8];
+    payload.extend_from_slice(&incarnation.to_be_bytes());
+    payload
+}
+
+fn will_in(payload: &[u8]) -> Option<(usize, u32)> {
+    let [index, rest @ ..] = payload.strip_prefix(b"w")? else { return None };
+    Some((usize::from(*index), u32::from_be_bytes(*rest.first_chunk::<4>()?)))
+}
