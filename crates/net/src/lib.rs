@@ -56,4 +56,7 @@ impl Default for Options {
 pub trait Journal: Send {
     /// One event in the life of a connection.
     fn event(&mut self, unix_ms: u64, event: &Event<'_>);
+
+    /// The turn that brought these events is over: a good moment to pass them on together.
+    fn end_of_turn(&mut self);
 }

@@ -95,6 +95,11 @@ impl Sockets {
         }
     }
 
+    /// Passes the events of a turn on.
+    pub(crate) fn end_of_turn(&mut self) {
+        self.journal.end_of_turn();
+    }
+
     /// End of a turn: watches the connections that stay. Those that can't be watched are told to the shard as broken.
     pub(crate) fn watch_fresh(&mut self, mut broken: impl FnMut(u32, Ready)) {
         for slot in self.fresh.drain(..) {

@@ -86,6 +86,7 @@ impl<E: Engine> Loop<E> {
             }
             self.accept(now);
             end = self.engine.turn(&mut self.sockets, ClockReading { now, unix_ms });
+            self.sockets.end_of_turn();
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
             if self.stopping && self.has_finished(now) {
                 return;

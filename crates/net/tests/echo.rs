@@ -97,6 +97,8 @@ impl Journal for Lines {
     fn event(&mut self, _: u64, event: &Event<'_>) {
         self.0.lock().expect("no panic in here").push(format!("{event:?}"));
     }
+
+    fn end_of_turn(&mut self) {}
 }
 
 fn serve(shards: u16, options: &Options, patient: bool) -> (Node, SocketAddr, Lines) {

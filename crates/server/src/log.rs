@@ -11,13 +11,13 @@ use std::io::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use breakwater_shard::Event;
 
-pub(crate) use line::Line;
+use line::{Form, Line};
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,19 +81,35 @@ impl Settings {
     }
 }
 
-/// Lines that may wait to be written.
-const WAITING_MAX: usize = 16 * 1024;
+/// Chunks that may wait to be written.
+const WAITING_MAX: usize = 1024;
 
-/// After the first line the writer waits that long for more: at a storm of connects it is woken, and writes, a few times a
+/// A chunk holds the lines of one turn, or as many as fit in about that many bytes.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// After the first chunk the writer waits that long for more: at a storm of connects it is woken, and writes, a few times a
 /// second instead of once for each.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// Lines on their way to the writer.
+struct Chunk {
+    text: String,
+    lines: u64,
+}
 
 /// Where lines are put. Cheap to clone, one for each thread.
 #[derive(Clone)]
 pub(crate) struct Log {
     settings: Settings,
-    lines: SyncSender<String>,
+    chunks: SyncSender<Chunk>,
     dropped: Arc<AtomicU64>,
+}
+
+/// The log of one shard: gathers the lines of a turn.
+pub(crate) struct Journal {
+    log: Log,
+    form: Form,
+    chunk: Chunk,
 }
 
 /// The thread that writes.
@@ -101,9 +117,9 @@ pub(crate) struct Writer(JoinHandle<()>);
 
 /// Starts the writer. It ends when the last [`Log`] is gone.
 pub(crate) fn start(settings: Settings) -> io::Result<(Log, Writer)> {
-    let (lines, waiting) = sync_channel(WAITING_MAX);
+    let (chunks, waiting) = sync_channel(WAITING_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
-    let log = Log { settings, lines, dropped: Arc::clone(&dropped) };
+    let log = Log { settings, chunks, dropped: Arc::clone(&dropped) };
     let body = move || write(&waiting, settings, &dropped);
     Ok((log, Writer(thread::Builder::new().name("log".into()).spawn(body)?)))
 }
@@ -119,38 +135,58 @@ impl Log {
     /// A line of the broker itself.
     pub(crate) fn say(&self, level: Level, what: &str) {
         if level <= self.settings.level {
-            self.put(Line::new(self.settings.json, unix_ms(), level, what).finish());
+            let (mut text, mut form) = (String::new(), self.form());
+            Line::begin(&mut text, &mut form, unix_ms(), level, what).end();
+            self.put(Chunk { text, lines: 1 });
         }
     }
 
-    fn put(&self, line: String) {
-        if self.lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// The log of one shard.
+    pub(crate) fn journal(&self) -> Journal {
+        Journal { log: self.clone(), form: self.form(), chunk: Chunk { text: String::new(), lines: 0 } }
+    }
+
+    fn form(&self) -> Form {
+        Form { json: self.settings.json, ..Form::default() }
+    }
+
+    fn put(&self, chunk: Chunk) {
+        if let Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) = self.chunks.try_send(chunk) {
+            self.dropped.fetch_add(chunk.lines, Ordering::Relaxed);
         }
     }
 }
 
-impl breakwater_net::Journal for Log {
+impl breakwater_net::Journal for Journal {
     fn event(&mut self, unix_ms: u64, event: &Event<'_>) {
-        let level = line::level(event);
-        if level <= self.settings.level {
-            self.put(line::describe(self.settings.json, unix_ms, level, event));
+        if line::level(event) <= self.log.settings.level {
+            line::describe(&mut self.chunk.text, &mut self.form, unix_ms, event);
+            self.chunk.lines += 1;
+            if self.chunk.text.len() > CHUNK_BYTES {
+                self.end_of_turn();
+            }
+        }
+    }
+
+    fn end_of_turn(&mut self) {
+        if self.chunk.lines > 0 {
+            let text = std::mem::take(&mut self.chunk.text);
+            self.log.put(Chunk { text, lines: std::mem::take(&mut self.chunk.lines) });
         }
     }
 }
 
-fn write(waiting: &Receiver<String>, settings: Settings, dropped: &AtomicU64) {
-    let mut text = String::new();
-    while let Ok(first) = waiting.recv() {
-        text.clear();
-        text.push_str(&first);
+fn write(waiting: &Receiver<Chunk>, settings: Settings, dropped: &AtomicU64) {
+    let mut form = Form { json: settings.json, ..Form::default() };
+    while let Ok(Chunk { mut text, .. }) = waiting.recv() {
         thread::sleep(GATHER);
-        waiting.try_iter().for_each(|line| text.push_str(&line));
+        waiting.try_iter().for_each(|chunk| text.push_str(&chunk.text));
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let mut line = Line::new(settings.json, unix_ms(), Level::Warn, "lines were dropped: writing is too slow");
+            let what = "lines were dropped: writing is too slow";
+            let mut line = Line::begin(&mut text, &mut form, unix_ms(), Level::Warn, what);
             line.number("count", lost);
-            text.push_str(&line.finish());
+            line.end();
         }
         // Nobody is left to tell if this fails.
         let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -164,6 +200,8 @@ fn unix_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use breakwater_net::Journal as _;
+
     use super::*;
 
     #[test]
@@ -180,14 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_channel_drops_and_counts() {
-        let (lines, waiting) = sync_channel(1);
+    fn a_full_channel_drops_and_counts_lines() {
+        let (chunks, waiting) = sync_channel(1);
         let settings = Settings { level: Level::Info, json: false };
-        let log = Log { settings, lines, dropped: Arc::default() };
+        let log = Log { settings, chunks, dropped: Arc::default() };
         log.say(Level::Info, "kept");
-        log.say(Level::Info, "dropped");
+        let mut journal = log.journal();
+        for _ in 0..3 {
+            journal.event(0, &Event::Fault { text: "gathered" });
+        }
         log.say(Level::Debug, "below the level");
-        assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
-        assert!(waiting.recv().expect("one line").contains("kept"));
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 0, "nothing was handed over yet");
+        journal.end_of_turn();
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 3);
+        assert!(waiting.recv().expect("one chunk").text.contains("kept"));
     }
 }

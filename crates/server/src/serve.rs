@@ -100,7 +100,7 @@ fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log)
     let mut net = resolved.net.clone();
     net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
-    breakwater_net::start(listening, shards, &net, engine, |_| Box::new(log.clone()))
+    breakwater_net::start(listening, shards, &net, engine, |_| Box::new(log.journal()))
 }
 
 /// A number that nobody can guess: the keys of the standard library's hashes come from the system.

@@ -5,6 +5,12 @@ use std::fmt::Write as _;
 /// Appends a string in quotes that JSON readers understand, with everything that can't be seen escaped.
 pub(super) fn quoted(out: &mut String, text: &str) {
     out.push('"');
+    // Nearly every name is plain, and lines come in storms.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend(['\\', character]),

@@ -6,59 +6,79 @@ use breakwater_shard::{Event, Peer};
 
 use super::Level;
 use super::escape::quoted;
-use super::time::Utc;
+use super::time::Stamp;
 
-/// A line in the making.
-pub(crate) struct Line {
+/// A line in the making, at the end of a text.
+pub(super) struct Line<'a> {
     json: bool,
-    text: String,
+    text: &'a mut String,
 }
 
-impl Line {
+impl<'a> Line<'a> {
     /// Begins a line. `what` is ours, in words.
-    pub(crate) fn new(json: bool, unix_ms: u64, level: Level, what: &str) -> Self {
-        let mut text = String::with_capacity(256);
-        let (moment, level) = (Utc(unix_ms), level.name());
+    pub(super) fn begin(text: &'a mut String, form: &mut Form, unix_ms: u64, level: Level, what: &str) -> Self {
+        let json = form.json;
+        text.push_str(if json { r#"{"time":""# } else { "" });
+        form.stamp.write(text, unix_ms);
         if json {
-            let _ = write!(text, r#"{{"time":"{moment}","level":"{level}","event":"#);
-            quoted(&mut text, what);
+            text.push_str(r#"","level":""#);
+            text.push_str(level.name());
+            text.push_str(r#"","event":"#);
+            quoted(text, what);
         } else {
-            let _ = write!(text, "{moment} {level:<5} {what}");
+            text.push(' ');
+            text.push_str(level.name());
+            text.push_str(if level.name().len() == 4 { "  " } else { " " });
+            text.push_str(what);
         }
         Self { json, text }
     }
 
     fn key(&mut self, key: &str) {
-        let _ = if self.json { write!(self.text, r#","{key}":"#) } else { write!(self.text, " {key}=") };
+        self.text.push_str(if self.json { ",\"" } else { " " });
+        self.text.push_str(key);
+        self.text.push_str(if self.json { "\":" } else { "=" });
     }
 
     /// A field with text that may come from anybody.
-    pub(crate) fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        quoted(&mut self.text, value);
+        quoted(self.text, value);
     }
 
-    /// A field with a number or a truth value.
-    pub(crate) fn number(&mut self, key: &str, value: impl Display) {
+    /// A field with a number.
+    pub(super) fn number(&mut self, key: &str, value: impl Display) {
         self.key(key);
         let _ = write!(self.text, "{value}");
+    }
+
+    fn truth(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.text.push_str(if value { "true" } else { "false" });
     }
 
     /// A field with text of ours that holds no quote, control character or space.
     fn word(&mut self, key: &str, value: impl Display) {
         self.key(key);
-        let _ = if self.json { write!(self.text, r#""{value}""#) } else { write!(self.text, "{value}") };
+        let quote = if self.json { "\"" } else { "" };
+        let _ = write!(self.text, "{quote}{value}{quote}");
     }
 
     fn peer(&mut self, peer: Peer) {
         self.word("peer", peer.address);
     }
 
-    /// The finished line.
-    pub(crate) fn finish(mut self) -> String {
+    /// Ends the line.
+    pub(super) fn end(self) {
         self.text.push_str(if self.json { "}\n" } else { "\n" });
-        self.text
     }
+}
+
+/// How lines are written.
+#[derive(Debug, Default)]
+pub(super) struct Form {
+    pub(super) json: bool,
+    pub(super) stamp: Stamp,
 }
 
 /// How important an event is.
@@ -70,25 +90,28 @@ pub(super) fn level(event: &Event<'_>) -> Level {
     }
 }
 
-/// The line of an event.
-pub(super) fn describe(json: bool, unix_ms: u64, level: Level, event: &Event<'_>) -> String {
-    let begin = |what| Line::new(json, unix_ms, level, what);
+/// Appends the line of an event.
+pub(super) fn describe(out: &mut String, form: &mut Form, unix_ms: u64, event: &Event<'_>) {
+    let what = match event {
+        Event::Connected { .. } => "connected",
+        Event::Disconnected { .. } => "disconnected",
+        Event::Refused { .. } => "refused",
+        Event::Fault { .. } => "fault",
+    };
+    let mut line = Line::begin(out, form, unix_ms, level(event), what);
     match *event {
         Event::Connected { client, username, peer, version, clean_start, session_present, keep_alive_s } => {
-            let mut line = begin("connected");
             line.text("client", client);
             if let Some(username) = username {
                 line.text("user", username);
             }
             line.peer(peer);
             line.word("mqtt", version);
-            line.number("clean_start", clean_start);
-            line.number("session_present", session_present);
+            line.truth("clean_start", clean_start);
+            line.truth("session_present", session_present);
             line.number("keep_alive", keep_alive_s);
-            line.finish()
         }
         Event::Disconnected { client, peer, reason, statement, code } => {
-            let mut line = begin("disconnected");
             line.text("client", client);
             line.peer(peer);
             line.text("reason", reason);
@@ -96,24 +119,18 @@ pub(super) fn describe(json: bool, unix_ms: u64, level: Level, event: &Event<'_>
             if !statement.is_empty() {
                 line.word("statement", statement);
             }
-            line.finish()
         }
         Event::Refused { peer, client, reason, code } => {
-            let mut line = begin("refused");
             if !client.is_empty() {
                 line.text("client", client);
             }
             line.peer(peer);
             line.text("reason", reason);
             line.word("code", format_args!("{code:#04x}"));
-            line.finish()
         }
-        Event::Fault { text } => {
-            let mut line = begin("fault");
-            line.text("what", text);
-            line.finish()
-        }
+        Event::Fault { text } => line.text("what", text),
     }
+    line.end();
 }
 
 #[cfg(test)]
@@ -136,9 +153,15 @@ mod tests {
         }
     }
 
+    fn written(json: bool, event: &Event<'_>) -> String {
+        let mut out = String::new();
+        describe(&mut out, &mut Form { json, ..Form::default() }, 0, event);
+        out
+    }
+
     #[test]
     fn text_lines_are_for_people() {
-        let line = describe(false, 0, Level::Info, &connected());
+        let line = written(false, &connected());
         let expected = "1970-01-01T00:00:00.000Z INFO  connected client=\"a\\u001b[1m\" user=\"b\" peer=127.0.0.1:5000 \
                         mqtt=5.0 clean_start=true session_present=false keep_alive=60\n";
         assert_eq!(line, expected);
@@ -146,7 +169,7 @@ mod tests {
 
     #[test]
     fn json_lines_are_for_programs() {
-        let line = describe(true, 0, Level::Info, &connected());
+        let line = written(true, &connected());
         let expected = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"event\":\"connected\",\
                         \"client\":\"a\\u001b[1m\",\"user\":\"b\",\"peer\":\"127.0.0.1:5000\",\"mqtt\":\"5.0\",\
                         \"clean_start\":true,\"session_present\":false,\"keep_alive\":60}\n";
@@ -157,7 +180,8 @@ mod tests {
     fn an_end_names_its_reason_and_the_statement_that_was_broken() {
         let (reason, statement) = ("first packet was not CONNECT", "MQTT-3.1.0-1");
         let event = Event::Disconnected { client: "", peer: PEER(), reason, statement, code: 0x82 };
-        let line = describe(false, 0, Level::Info, &event);
+        let line = written(false, &event);
+        assert!(line.starts_with("1970-01-01T00:00:00.000Z INFO  disconnected client"), "{line}");
         assert!(line.ends_with("reason=\"first packet was not CONNECT\" code=0x82 statement=MQTT-3.1.0-1\n"), "{line}");
     }
 }

@@ -1,17 +1,30 @@
 //! Moments in UTC, as RFC 3339 writes them.
 
-use std::fmt;
+use std::fmt::Write as _;
 
-/// Milliseconds since 1970 as `2026-11-22T12:00:00.123Z`.
-pub(super) struct Utc(pub(super) u64);
+/// Writes moments, and keeps the second that it wrote last: in a storm of lines most fall into the same one.
+#[derive(Debug, Default)]
+pub(super) struct Stamp {
+    second: u64,
+    text: String,
+}
 
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
-        let (days, second) = (seconds / 86_400, seconds % 86_400);
-        let (year, month, day) = date(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+impl Stamp {
+    /// Appends milliseconds since 1970 as `2026-11-22T12:00:00.123Z`.
+    pub(super) fn write(&mut self, out: &mut String, unix_ms: u64) {
+        let (second, ms) = (unix_ms / 1000, unix_ms % 1000);
+        if self.second != second || self.text.is_empty() {
+            self.second = second;
+            self.text.clear();
+            let (year, month, day) = date(second / 86_400);
+            let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+            let _ = write!(self.text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.");
+        }
+        out.push_str(&self.text);
+        for digit in [ms / 100, ms / 10 % 10, ms % 10] {
+            out.push(char::from(b'0' + digit as u8));
+        }
+        out.push('Z');
     }
 }
 
@@ -29,10 +42,11 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::Utc;
+    use super::Stamp;
 
     #[test]
     fn moments_are_written_in_utc() {
+        let mut stamp = Stamp::default();
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
@@ -40,7 +54,11 @@ mod tests {
             (1_795_348_800_000, "2026-11-22T12:00:00.000Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(Utc(ms).to_string(), text);
+            for _ in 0..2 {
+                let mut out = String::new();
+                stamp.write(&mut out, ms);
+                assert_eq!(out, text);
+            }
         }
     }
 }
