@@ -16,8 +16,10 @@ fn watcher(broker: &Broker) -> Client {
     watcher
 }
 
+type Ending = (&'static str, fn(&Broker, &mut Client));
+
 /// Ways in which a connection ends without DISCONNECT 0x00.
-const ENDINGS: [(&str, fn(&Broker, &mut Client)); 5] = [
+const ENDINGS: [Ending; 5] = [
     ("FIN", |_, client| client.half_close()),
     ("RST", |_, client| client.reset()),
     ("protocol error", |_, client| client.send(&[0xD0, 0])),
