@@ -60,7 +60,7 @@ fn a_publisher_uses_its_budget_of_deliveries_and_goes_on_in_the_next_turn() {
 fn later_publishes_do_not_overtake_a_large_fan_out() {
     for shards in [1, 3] {
         // A small share per turn, so that the fan-out takes many turns.
-        let broker = Broker::with(|options, _| options.turn.mail_bytes = 20_000).shards(shards);
+        let broker = Broker::with(|options, _| options.turn.appended_bytes = 20_000).shards(shards);
         let mut members = crowd(&broker, "all/#", LARGE * usize::from(shards));
         let id = broker.id_at(0, "publisher");
         let mut publisher = broker.client(&id).connect();
@@ -83,7 +83,7 @@ fn later_publishes_do_not_overtake_a_large_fan_out() {
 
 #[test]
 fn others_are_served_while_a_large_fan_out_goes_on() {
-    let broker = Broker::with(|options, _| options.turn.mail_bytes = 20_000);
+    let broker = Broker::with(|options, _| options.turn.appended_bytes = 20_000);
     let _members = crowd(&broker, "all", LARGE);
     let mut publisher = broker.client("publisher").connect();
     let mut other = broker.client("other").connect();
@@ -97,7 +97,7 @@ fn others_are_served_while_a_large_fan_out_goes_on() {
 
 #[test]
 fn a_publisher_that_leaves_during_its_large_fan_out_does_not_stop_it() {
-    let broker = Broker::with(|options, _| options.turn.mail_bytes = 20_000);
+    let broker = Broker::with(|options, _| options.turn.appended_bytes = 20_000);
     let mut members = crowd(&broker, "all", LARGE);
     let mut publisher = broker.client("publisher").connect();
     publisher.send(&publishes("all", Version::V5, [b"last words".to_vec()]));
@@ -110,7 +110,7 @@ fn a_publisher_that_leaves_during_its_large_fan_out_does_not_stop_it() {
 
 #[test]
 fn members_that_leave_during_a_large_fan_out_are_skipped() {
-    let broker = Broker::with(|options, _| options.turn.mail_bytes = 20_000);
+    let broker = Broker::with(|options, _| options.turn.appended_bytes = 20_000);
     let mut members = crowd(&broker, "all", LARGE);
     let mut publisher = broker.client("publisher").connect();
     publisher.send(&publishes("all", Version::V5, [b"x".to_vec()]));
