@@ -2,12 +2,13 @@
 
 use breakwater_contract::Metric;
 use breakwater_proto::{Disconnect, FilterKind, Message, MessageView, ReasonCode, Version, Violation, parse_filter};
-use breakwater_router::{FilterId, PickTicket};
-use breakwater_session::{Shared, StoredWill, refuse};
+use breakwater_router::FilterId;
+use breakwater_session::{StoredWill, refuse};
 
 use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Spend;
+use crate::mail::GroupTry;
 use crate::shard::{Shard, hash_id, later};
 use crate::wheel::{Kind, Timer};
 
@@ -206,29 +207,9 @@ impl<T: Send> Shard<T> {
                 _ => None,
             });
             let Some(group) = group else { continue };
-            let random = self.chance();
-            let ticket = PickTicket { shard: self.id, topic_hash: random, client_hash: 0, random, tried: &[who] };
-            let Some(target) = self.router.pick(group, &ticket) else { continue };
-            self.counters.bump(Metric::SharedBounced);
-            self.hand_over(driver, &message, target);
-        }
-    }
-
-    fn hand_over<D: Driver<Transport = T>>(
-        &mut self,
-        driver: &mut D,
-        message: &Message,
-        target: breakwater_router::Target,
-    ) {
-        let id = [target.grant.subscription_id()];
-        let ids = if id[0] == 0 { &[][..] } else { &id[..] };
-        if target.subscriber.shard == self.id {
-            let mut encoded = std::mem::take(&mut self.encoded);
-            let mut shared = Shared::owned(message, &mut encoded);
-            self.deliver_one(&mut shared, target.subscriber, target.grant, ids, true);
-            self.encoded = encoded;
-        } else {
-            self.send_to_member(driver, &message.view(), target, None);
+            let topic_hash = self.chance();
+            let attempt = GroupTry { group, topic_hash, client_hash: 0, tried: Some(who) };
+            self.try_group(driver, attempt, None, &message.view());
         }
     }
 }
