@@ -75,7 +75,8 @@ impl<T: Send> Shard<T> {
 
     fn work_one(&mut self, job: &mut RetainedJob, budget: &mut usize) -> Slice {
         if !job.ready {
-            return Slice::More;
+            // The connection ended within its SUBSCRIBE: there was no SUBACK.
+            return Slice::Done;
         }
         if job.filter_is_sys {
             self.send_sys(job.who, job.grant, job.cursor.filter());
@@ -124,6 +125,9 @@ impl<T: Send> Shard<T> {
     }
 
     fn send_retained(&mut self, job: &RetainedJob, message: &Message) {
+        if job.grant.no_local() && message.view().origin == job.who.as_u64() {
+            return; // [MQTT-3.8.3-3]
+        }
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut shared = Shared::owned(message, &mut encoded);
         let id = [job.grant.subscription_id()];
