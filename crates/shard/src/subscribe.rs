@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use breakwater_contract::{Action, Metric, Verdict};
 use breakwater_proto::{
-    FilterKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe, UserProperties,
-    Version, Violation, is_wildcard, parse_filter,
+    FilterKind, PacketKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
+    UserProperties, Version, Violation, is_wildcard, parse_filter,
 };
 use breakwater_router::{Grant, PackedGrant, Subscribed};
 
@@ -16,6 +16,10 @@ use crate::shard::Shard;
 
 /// A (un)subscription costs about as much as so many deliveries.
 const COST: u32 = 4;
+
+/// A client that asks about so many filters that it can't take the answer.
+const ANSWER_TOO_LARGE: Cause =
+    Cause::NotPermitted(ReasonCode::PacketTooLarge, "the answer would be larger than the client's maximum packet size");
 
 impl<T: Send> Shard<T> {
     pub(crate) fn on_subscribe(
@@ -47,18 +51,22 @@ impl<T: Send> Shard<T> {
                 Ok(granted) => granted,
                 Err(reason) => refusal_code(version, reason, options)?,
             };
-            codes.push(code); // [MQTT-3.8.4-6] [MQTT-3.9.3-1]
+            codes.push(code); // [MQTT-3.8.4-6] [MQTT-3.9.3-1] [MQTT3-3.8.4-5] [MQTT3-3.9.3-1]
             spend.deliveries = spend.deliveries.saturating_sub(COST);
         }
         let suback = SubAck {
-            packet_id: subscribe.packet_id, // [MQTT-3.8.4-2] [MQTT-2.2.1-6] [MQTT3-2.3.1-7]
+            packet_id: subscribe.packet_id, // [MQTT-3.8.4-2] [MQTT3-3.8.4-2] [MQTT-2.2.1-6] [MQTT3-2.3.1-7]
             codes: &codes,
+            // Never any, so that there is nothing to leave out [MQTT-3.9.2-1] [MQTT-3.9.2-2].
             reason_string: None,
             user_properties: UserProperties::EMPTY,
         };
         if let Some(conn) = self.conns.get_mut(slot) {
+            if suback.encoded_len(version) > conn.link.maximum_packet_size as usize {
+                return Err(ANSWER_TOO_LARGE); // [MQTT-3.1.2-24]
+            }
             self.pool.ready(&mut conn.out);
-            suback.encode(version, &mut conn.out); // [MQTT-3.8.4-1] [MQTT-3.8.4-5]
+            suback.encode(version, &mut conn.out); // [MQTT-3.8.4-1] [MQTT-3.8.4-5] [MQTT3-3.8.4-1] [MQTT3-3.8.4-4]
         }
         self.codes = codes;
         self.mark_dirty(slot);
@@ -143,7 +151,7 @@ impl<T: Send> Shard<T> {
         }
         self.counters.bump(Metric::Subscribes);
         let wanted = match options.retain_handling {
-            RetainHandling::AtSubscribe => true, // [MQTT-3.3.1-9]
+            RetainHandling::AtSubscribe => true, // [MQTT-3.3.1-9] [MQTT-3.8.4-4] [MQTT3-3.3.1-6]
             RetainHandling::IfNew => new,        // [MQTT-3.3.1-10]
             RetainHandling::Never => false,      // [MQTT-3.3.1-11]
         };
@@ -169,7 +177,7 @@ impl<T: Send> Shard<T> {
         }
         match self.verdict(slot, Action::Subscribe { filter, qos: options.qos }, number) {
             Verdict::Allow => Ok(()),
-            Verdict::Deny(reason) => Err(reason),
+            Verdict::Deny(reason) => Err(reason.nearest_in(PacketKind::SubAck)), // [MQTT-3.9.3-2]
             Verdict::Ask => Err(ReasonCode::NotAuthorized),
         }
     }
@@ -188,7 +196,7 @@ impl<T: Send> Shard<T> {
         for filter in unsubscribe.filters() {
             spend.deliveries = spend.deliveries.saturating_sub(COST);
             let removed = match parse_filter(filter) {
-                Ok(FilterKind::Plain(plain)) => self.router.unsubscribe(plain, who), // [MQTT-3.10.4-1]
+                Ok(FilterKind::Plain(plain)) => self.router.unsubscribe(plain, who), // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
                 Ok(FilterKind::Shared { group, filter }) => self.router.unsubscribe_shared(group, filter, who),
                 Err(_) => {
                     codes.push(ReasonCode::TopicFilterInvalid.as_u8());
@@ -199,6 +207,8 @@ impl<T: Send> Shard<T> {
                 codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
                 continue;
             };
+            // From here on nothing matches it [MQTT-3.10.4-2] [MQTT3-3.10.4-2]; what the session holds stays
+            // [MQTT-3.10.4-3] [MQTT3-3.10.4-3].
             self.counters.bump(Metric::Unsubscribes);
             if let Some(resident) = self.sessions.get_mut(session) {
                 let subscriptions = &mut resident.session.subscriptions;
@@ -212,14 +222,18 @@ impl<T: Send> Shard<T> {
             codes.push(ReasonCode::Success.as_u8()); // [MQTT-3.11.3-1]
         }
         let unsuback = UnsubAck {
-            packet_id: unsubscribe.packet_id, // [MQTT-3.10.4-5]
+            packet_id: unsubscribe.packet_id, // [MQTT-3.10.4-5] [MQTT3-3.10.4-5]
             codes: &codes,
+            // Never any, so that there is nothing to leave out [MQTT-3.11.2-1] [MQTT-3.11.2-2].
             reason_string: None,
             user_properties: UserProperties::EMPTY,
         };
         if let Some(conn) = self.conns.get_mut(slot) {
+            if unsuback.encoded_len(version) > conn.link.maximum_packet_size as usize {
+                return Err(ANSWER_TOO_LARGE); // [MQTT-3.1.2-24]
+            }
             self.pool.ready(&mut conn.out);
-            unsuback.encode(version, &mut conn.out); // [MQTT-3.10.4-4] [MQTT-3.10.4-6]
+            unsuback.encode(version, &mut conn.out); // [MQTT-3.10.4-4] [MQTT-3.10.4-6] [MQTT3-3.10.4-4] [MQTT3-3.10.4-6]
         }
         self.codes = codes;
         self.mark_dirty(slot);

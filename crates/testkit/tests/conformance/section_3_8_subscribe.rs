@@ -255,8 +255,26 @@ fn mqtt_31_has_no_failure_code_in_suback() {
     let asked = [("denied", SubscribeOptions::new(QoS::ExactlyOnce)), ("fine", SubscribeOptions::new(QoS::AtMostOnce))];
     assert_eq!(client.subscribe_with(&asked, None).suback().codes, [2, 0]);
     assert_eq!(broker.router().counts().subscriptions, 1);
-    client.send_subscribe(&[("a/#/b", SubscribeOptions::new(QoS::AtMostOnce))], None);
+    client.publish_retained("good", QoS::AtMostOnce, b"m");
+    let asked = ["good", "a/#/b", "good"].map(|filter| (filter, SubscribeOptions::new(QoS::AtMostOnce)));
+    client.send_subscribe(&asked, None);
     assert!(client.is_closed());
+    assert_eq!(client.receive(), []);
+}
+
+#[test]
+fn subscribe_that_ends_its_connection_leaves_no_work_behind() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let broker = Broker::new().authorizer(Arc::new(Rules::default()));
+    let mut client = broker.client("c").persistent().connect();
+    client.publish_retained("good", QoS::AtMostOnce, b"m");
+    let asked = ["good", "boom"].map(|filter| (filter, SubscribeOptions::new(QoS::AtMostOnce)));
+    client.send_subscribe(&asked, None);
+    assert!(client.is_closed());
+    std::panic::set_hook(quiet);
+    assert!(!broker.has_work(0));
+    broker.client("other").connect().ping();
 }
 
 /// [MQTT-3.8.4-8] [MQTT3-3.8.4-6]
