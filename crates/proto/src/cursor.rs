@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
-    /// Binary data behind a two-byte length.
+    /// Binary data behind a two-byte length: 65,535 bytes at most, as for a string [MQTT-4.7.3-3] [MQTT3-4.7.3-3].
     #[inline]
     pub(crate) fn binary(&mut self) -> Result<&'a [u8], Violation> {
         let len = self.u16()?;

@@ -159,7 +159,7 @@ macro_rules! property_table {
     (@read $c:ident TwoByteInteger $v:ident) => { $c.u16().map(Property::$v) };
     (@read $c:ident FourByteInteger $v:ident) => { $c.u32().map(Property::$v) };
     (@read $c:ident VariableByteInteger $v:ident) => { $c.varint().map(Property::$v) };
-    (@read $c:ident Utf8String $v:ident) => { $c.string().map(Property::$v) };
+    (@read $c:ident Utf8String $v:ident) => { $c.string().map(Property::$v) }; // [MQTT-3.3.2-13] [MQTT-3.3.2-19]
     (@read $c:ident BinaryValue $v:ident) => { $c.binary().map(Property::$v) };
     (@read $c:ident Utf8StringPair $v:ident) => {{
         let name = $c.string()?; // [MQTT-1.5.7-1]

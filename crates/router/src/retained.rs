@@ -136,7 +136,7 @@ impl Retained {
         self.bytes.fetch_sub(old.saturating_sub(new), Ordering::Relaxed);
         self.count_expiring(&message, true);
         self.count_expiring(&kept.message, false);
-        kept.message = message;
+        kept.message = message; // whatever the QoS of either [MQTT3-3.3.1-7]
         kept.revision = self.next_revision();
         Ok(RetainOutcome { revision: kept.revision, replaced: true, refused: None })
     }

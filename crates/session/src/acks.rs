@@ -1,4 +1,5 @@
 //! Acknowledgements that wait, so that they leave in the order of the publishes. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+//! [MQTT3-4.6.0-2] [MQTT3-4.6.0-3]
 
 use std::collections::VecDeque;
 
@@ -124,12 +125,15 @@ impl Acks {
     }
 }
 
-/// PUBACK or PUBREC. [MQTT-3.3.4-1] [MQTT-2.2.1-5]
+/// PUBACK or PUBREC. [MQTT-3.3.4-1] [MQTT3-3.3.4-1] [MQTT-2.2.1-5]
+///
+/// Without Reason String [MQTT-3.4.2-2] [MQTT-3.5.2-2] or User Property [MQTT-3.4.2-3] [MQTT-3.5.2-3], so that there is
+/// nothing to leave out for a client that takes small packets only.
 #[inline]
 pub(crate) fn write(exactly_once: bool, version: Version, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     if exactly_once {
         encode_pubrec(version, packet_id, reason, out); // [MQTT-4.3.3-8]
     } else {
-        encode_puback(version, packet_id, reason, out); // [MQTT-4.3.2-4]
+        encode_puback(version, packet_id, reason, out); // [MQTT-4.3.2-4] [MQTT3-4.3.2-2]
     }
 }

@@ -114,7 +114,10 @@ impl Session {
         inbound.acks.release(connection.map(|(link, out)| (link.version, out)));
     }
 
-    /// Answers PUBREL with PUBCOMP and forgets the id. [MQTT-4.3.3-11] [MQTT-4.3.3-12]
+    /// Answers PUBREL with PUBCOMP and forgets the id. [MQTT-4.3.3-11] [MQTT-4.3.3-12] [MQTT3-4.3.3-2]
+    ///
+    /// The message and its expiry don't matter [MQTT-4.3.3-13]. Without Reason String [MQTT-3.7.2-2] or User Property
+    /// [MQTT-3.7.2-3], so that there is nothing to leave out.
     #[inline]
     pub fn on_pubrel(&mut self, link: &mut Link, packet_id: u16, out: &mut Vec<u8>) {
         let known = self.inbound.as_deref_mut().is_some_and(|inbound| inbound.awaiting_release.remove(packet_id));

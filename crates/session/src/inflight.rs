@@ -25,9 +25,9 @@ pub(crate) struct Inflight {
 pub(crate) enum Entry {
     /// Finished ahead of older ones.
     Hole,
-    /// PUBLISH sent, neither PUBACK nor PUBREC has come.
+    /// PUBLISH sent, neither PUBACK nor PUBREC has come [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT3-4.3.2-1].
     Published(Pending),
-    /// PUBREL sent; the message itself is gone [MQTT-4.3.3-6].
+    /// PUBREL sent, no PUBCOMP has come [MQTT-4.3.3-5]; the message itself is gone [MQTT-4.3.3-6] [MQTT3-4.3.3-1].
     Released,
 }
 

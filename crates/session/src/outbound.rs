@@ -59,7 +59,7 @@ impl Session {
         let Some(outbound) = self.outbound.as_deref_mut() else { return Acked::Unknown };
         match outbound.inflight.get(ack.packet_id) {
             Some(Entry::Published(pending)) if pending.qos == QoS::AtLeastOnce => {
-                outbound.inflight.finish(ack.packet_id);
+                outbound.inflight.finish(ack.packet_id); // whatever the code says [MQTT-4.4.0-2] [MQTT-4.8.2-6]
                 Acked::Finished
             }
             _ => Acked::Unknown,
@@ -73,7 +73,7 @@ impl Session {
         let inflight = self.outbound.as_deref_mut().map(|outbound| &mut outbound.inflight);
         let (acked, reason) = match inflight.as_ref().and_then(|inflight| inflight.get(id)) {
             Some(Entry::Published(pending)) if pending.qos == QoS::ExactlyOnce => {
-                let refused = ack.reason.is_error();
+                let refused = ack.reason.is_error(); // then it is over [MQTT-4.4.0-2] [MQTT-4.8.2-6]
                 (if refused { Acked::Finished } else { Acked::Released }, ReasonCode::Success)
             }
             Some(Entry::Released) => (Acked::Released, ReasonCode::Success),
@@ -88,6 +88,8 @@ impl Session {
             }
         }
         if acked != Acked::Finished {
+            // In the order of the PUBRECs [MQTT3-4.6.0-4], without Reason String [MQTT-3.6.2-2] or User Property
+            // [MQTT-3.6.2-3], so that there is nothing to leave out.
             encode_pubrel(link.version, id, reason, env.out); // [MQTT-4.3.3-4]
         }
         acked
@@ -107,7 +109,7 @@ impl Session {
     }
 
     /// A new connection to this session: sends again what was begun, in its old order and with its ids, as far as quota and
-    /// room allow, then goes on with the queue. [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+    /// room allow, then goes on with the queue. [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT3-4.4.0-1] [MQTT3-4.6.0-1] [MQTT-4.8.2-4]
     pub fn resume(&mut self, link: &mut Link, env: &mut Env<'_>) -> Pumped {
         self.on_detach();
         self.pump(link, env)
@@ -182,6 +184,7 @@ impl Session {
         if self.outbound.as_deref().is_some_and(|outbound| outbound.queue.holds_qos0()) {
             return self.enqueue(message, delivery, env); // [MQTT-4.6.0-5]
         }
+        // [MQTT-4.3.1-1] [MQTT3-4.3.1-1]
         match write_shared(link, message, delivery, 0, env) {
             Fit::Sent => Delivered::Sent,
             Fit::TooLarge => dropped(DropReason::TooLarge, env),
@@ -198,10 +201,12 @@ impl Session {
         env: &mut Env<'_>,
     ) -> Delivered {
         let outbound = self.outbound.get_or_insert_default();
+        // Nothing but such a PUBLISH ever waits for the window [MQTT-3.3.4-10] [MQTT-4.9.0-3], and it waits in line, whatever
+        // its topic [MQTT-4.6.0-6] [MQTT3-4.6.0-5].
         if !outbound.queue.is_empty() || !outbound.inflight.may_begin(link.window) {
             return self.enqueue(message, delivery, env);
         }
-        let id = self.next_id;
+        let id = self.next_id; // [MQTT-4.3.2-1] [MQTT-4.3.3-1]
         match write_shared(link, message, delivery, id, env) {
             Fit::Sent => {
                 self.next_id = advance(id, 1); // [MQTT-2.2.1-4]
@@ -250,7 +255,8 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
             }
             Some(Resend::Publish(..)) if !quota_left => return false,
             Some(Resend::Publish(id, pending)) => {
-                let dup = true; // [MQTT-3.3.1-1]; expired or not, it was begun [MQTT-4.3.3-7]
+                // [MQTT-3.3.1-1] [MQTT3-3.3.1-1]; expired or not, it was begun [MQTT-4.3.3-7].
+                let dup = true;
                 match write_pending(link, pending, id, dup, env) {
                     Fit::Sent => {}
                     Fit::NoRoom => {
@@ -333,7 +339,7 @@ fn write_shared(
     }
     let start = env.out.len();
     let publish = OutPublish {
-        dup: false, // [MQTT-3.3.1-3]: whatever the publisher sent
+        dup: false, // whatever the publisher sent [MQTT-3.3.1-3] [MQTT3-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
         qos: delivery.qos,
         retain: delivery.retain,
         packet_id,

@@ -96,6 +96,7 @@ impl Session {
     }
 
     /// The connection is gone. What was begun waits for the next one to be resumed; what belonged to the connection goes.
+    /// [MQTT3-4.1.0-1]
     pub fn on_detach(&mut self) {
         self.detach_inbound();
         self.detach_outbound();

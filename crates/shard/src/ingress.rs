@@ -185,7 +185,7 @@ impl<T: Send> Shard<T> {
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, &unsubscribe, spend)?,
             Packet::PingReq => {
                 self.pool.ready(&mut conn.out);
-                encode_pingresp(&mut conn.out); // [MQTT-3.12.4-1]
+                encode_pingresp(&mut conn.out); // [MQTT-3.12.4-1] [MQTT3-3.12.4-1]
                 self.mark_dirty(slot);
             }
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(slot, &disconnect)?),

@@ -2,7 +2,7 @@
 
 use breakwater_contract::auth::Subject;
 use breakwater_contract::{Action, Metric, Token, Verdict};
-use breakwater_proto::{Instant, MessageView, Publish, QoS, ReasonCode, Split, decode_publish, split};
+use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCode, Split, decode_publish, split};
 use breakwater_router::Subscriber;
 use breakwater_session::{Acked, Env, Link, Received, Session, check_publish};
 
@@ -128,7 +128,7 @@ impl<T: Send> Shard<T> {
             }
         }
         let reason = match denied {
-            Some(reason) => reason,
+            Some(reason) => reason, // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
             None => self.accept_publish(driver, slot, topic, publish, spend),
         };
         if publish.qos == QoS::AtMostOnce {
@@ -168,7 +168,7 @@ impl<T: Send> Shard<T> {
         } else {
             match self.verdict(slot, action, 0) {
                 Verdict::Allow => None,
-                Verdict::Deny(reason) => Some(reason),
+                Verdict::Deny(reason) => Some(reason.nearest_in(PacketKind::PubAck)), // [MQTT-3.4.2-1]
                 Verdict::Ask => {
                     self.park(slot);
                     return None;
@@ -288,6 +288,7 @@ impl<T: Send> Shard<T> {
             expires_at: self.deadline_of(publish.expiry),
             origin: self.subscriber_of(session).as_u64(),
         };
+        // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
         if publish.retain {
             self.retain(&view);
         }

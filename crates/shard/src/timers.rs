@@ -109,6 +109,7 @@ impl<T: Send> Shard<T> {
 
     fn on_expiry_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
         let Some(resident) = self.sessions.get(session) else { return };
+        // Never while there is a connection [MQTT-4.1.0-1] [MQTT3-4.1.0-2].
         if resident.conn == NONE && resident.expires_at.0 <= self.now.0 {
             self.counters.bump(Metric::SessionsExpired);
             self.end_session(driver, session); // [MQTT-4.1.0-2]
