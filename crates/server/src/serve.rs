@@ -66,16 +66,17 @@ fn run(
 ) -> io::Result<()> {
     let (log, writer) = log::start(args.log)?;
     let node = start(listening, shards, resolved, &log)?;
+    let (handle, drain, journal) = (node.handle(), resolved.drain, log.clone());
+    // Before anything is printed: who reads that may send a signal at once.
+    signals::on_stop(move |signal| {
+        journal.say(Level::Info, &format!("stopping on {signal}; a second signal stops at once"));
+        handle.stop(drain);
+    })?;
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
     let started = Started { listeners: node.addresses(), shards, open_files, settings: resolved, program: &program };
     // Nobody who reads it: not a reason to stop.
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");
-    let (handle, drain, journal) = (node.handle(), resolved.drain, log.clone());
-    signals::on_stop(move |signal| {
-        journal.say(Level::Info, &format!("stopping on {signal}; a second signal stops at once"));
-        handle.stop(drain);
-    })?;
     node.join();
     log.say(Level::Info, "stopped");
     drop(log);
