@@ -1,0 +1,54 @@
+//! The broker under test.
+
+use std::process::Command;
+
+use crate::program::{Ended, Program, Signal};
+
+/// `breakwater serve` on a port of loopback that the system chose.
+pub(crate) struct Broker {
+    program: Program,
+    pub(crate) port: u16,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Broker {
+        Self::start_with(&[])
+    }
+
+    /// With further flags. Two shards, unless they say otherwise: one would hide what goes wrong between them.
+    pub(crate) fn start_with(flags: &[&str]) -> Broker {
+        let mut command = breakwater();
+        command.args(["serve", "--listen", "tcp://127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--shards") {
+            command.args(["--shards", "2"]);
+        }
+        let program = Program::start(&mut command);
+        let line = program.line(|line| line.contains("listening"));
+        let (_, rest) = line.split_once("tcp://127.0.0.1:").expect("the banner names the address");
+        let port = rest.split_whitespace().next().and_then(|port| port.parse().ok());
+        Broker { port: port.expect("the banner names the port"), program }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it logs, from now or earlier.
+    pub(crate) fn logs(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.program.line(wanted)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(self) -> Ended {
+        self.program.finish()
+    }
+}
+
+/// The program that was built for this test.
+pub(crate) fn breakwater() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_breakwater"))
+}
