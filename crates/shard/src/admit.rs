@@ -331,6 +331,7 @@ impl<T: Send> Shard<T> {
             session: Session::new(entrant.client_id(), entrant.terms.session_expiry_s),
             conn: NONE,
             accounted: 0,
+            accounted_away: false,
             will_at: Instant(0),
             expires_at: Instant(0),
             will_pending: false,

@@ -122,6 +122,8 @@ pub(crate) struct Flags {
     pub(crate) pump: bool,
     /// The client is a bridge.
     pub(crate) bridge: bool,
+    /// Everything has been said; only bytes that the socket did not take yet keep the connection.
+    pub(crate) leaving: bool,
 }
 
 impl Conn {
@@ -160,7 +162,7 @@ impl Conn {
     /// Reading has to wait for something.
     #[inline]
     pub(crate) fn held(&self) -> bool {
-        self.flags.paused || self.flags.parked || self.jobs > 0
+        self.flags.paused || self.flags.parked || self.flags.leaving || self.jobs > 0
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

@@ -46,6 +46,9 @@ impl<T: Send> Shard<T> {
             return None;
         };
         let slot = resident.conn;
+        // No memory for queues: see `memory.rs` for the three bounds.
+        let bound = self.options.memory_bytes;
+        let starved = self.held_bytes > bound / 4 * 5 || (slot == NONE && self.away_bytes > bound / 2);
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
         let (link, out, room) = match conn {
             Some(conn) => {
@@ -57,7 +60,7 @@ impl<T: Send> Shard<T> {
         };
         let mut env = Env {
             now: self.now,
-            limits: &self.options.limits,
+            limits: if starved { &self.no_queue } else { &self.options.limits },
             room,
             out,
             drops: &mut self.drops,

@@ -115,6 +115,9 @@ impl<T: Send> Shard<T> {
             }
         }
         self.settle_out(slot);
+        if self.conns.get(slot).is_some_and(|conn| conn.flags.leaving && conn.unsent() == 0) {
+            self.close(driver, slot, Cause::Shutdown);
+        }
     }
 
     /// After a flush: memory of what was sent goes back, what waits is accounted for and watched.
@@ -170,15 +173,5 @@ impl<T: Send> Shard<T> {
         self.counters.add(Metric::PublishSent, u64::from(pumped.sent));
         let session = conn.session;
         self.account(session);
-    }
-
-    /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause
-    /// for want of memory would never go on if the bytes didn't go away as the client catches up.
-    pub(crate) fn account(&mut self, session: u32) {
-        if let Some(resident) = self.sessions.get_mut(session) {
-            let bytes = resident.session.queue_bytes() as u32;
-            self.held_bytes = self.held_bytes + u64::from(bytes) - u64::from(resident.accounted);
-            resident.accounted = bytes;
-        }
     }
 }

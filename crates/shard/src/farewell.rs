@@ -54,12 +54,8 @@ impl<T: Send> Shard<T> {
             let token = breakwater_contract::Token { shard: self.id, slot, generation, sequence: 0 };
             self.authenticator.abandon(token);
         }
-        let client = self.sessions.get(conn.session).map_or("", |resident| resident.session.client_id());
-        if !matches!(cause, Cause::Refused(_)) {
-            let reason = cause.text();
-            let code = cause.reason().as_u8();
-            let statement = cause.statement();
-            driver.event(Event::Disconnected { client, peer: conn.peer, reason, statement, code });
+        if !matches!(cause, Cause::Refused(_)) && !conn.flags.leaving {
+            self.tell_end(driver, &conn, &cause);
         }
         self.pool.give(std::mem::take(&mut conn.out));
         self.pool.give_tail(std::mem::take(&mut conn.tail));
@@ -69,9 +65,34 @@ impl<T: Send> Shard<T> {
         }
     }
 
+    /// Ends a client whose socket takes no bytes just yet, because the broker stops: its session is done with, and the
+    /// connection is closed when the rest has gone out.
+    pub(crate) fn leave<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        let cause = Cause::Shutdown;
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);
+        conn.flags.leaving = true;
+        conn.flags.pump = false;
+        if let Some(conn) = self.conns.get(slot) {
+            self.tell_end(driver, conn, &cause);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let session = std::mem::replace(&mut conn.session, NONE);
+        if session != NONE {
+            self.clients -= 1;
+            self.detach(driver, session, &cause);
+        }
+    }
+
+    fn tell_end<D: Driver<Transport = T>>(&self, driver: &mut D, conn: &Conn, cause: &Cause) {
+        let client = self.sessions.get(conn.session).map_or("", |resident| resident.session.client_id());
+        let (reason, statement, code) = (cause.text(), cause.statement(), cause.reason().as_u8());
+        driver.event(Event::Disconnected { client, peer: conn.peer, reason, statement, code });
+    }
+
     /// Tells a version 5 client why, and writes what can be written.
     fn last_words<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, conn: &mut Conn, cause: &Cause) {
-        let told = matches!(conn.phase, Phase::Ready) && cause.is_ours();
+        let told = matches!(conn.phase, Phase::Ready) && cause.is_ours() && !conn.flags.leaving;
         if told {
             // Never before CONNACK [MQTT-3.14.0-1], never with a session expiry [MQTT-3.14.2-2].
             conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);
@@ -170,7 +191,7 @@ impl<T: Send> Shard<T> {
         for id in &resident.session.subscriptions {
             self.router.remove(FilterId::from_u32(*id), who);
         }
-        self.held_bytes -= u64::from(resident.accounted);
+        self.strike_off(&resident);
         let hash = hash_id(self.seed, resident.session.client_id());
         if let Ok(entry) = self.registry.find_entry(hash, |slot| *slot == session) {
             entry.remove();

@@ -20,6 +20,7 @@ mod farewell;
 mod inbox;
 mod ingress;
 mod mail;
+mod memory;
 mod options;
 mod porch;
 mod publish;

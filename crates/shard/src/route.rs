@@ -140,7 +140,7 @@ impl<T: Send> Shard<T> {
         if crossed {
             self.post_early(driver);
         }
-        if crossed || self.held_bytes > self.options.memory_bytes {
+        if crossed || self.live_bytes() > self.live_bytes_max() {
             self.pause_if_crowded(driver, publisher);
         }
     }
@@ -199,7 +199,7 @@ impl<T: Send> Shard<T> {
             self.post_early(driver);
         }
         if let Some(publisher) = publisher
-            && (crossed || self.held_bytes > self.options.memory_bytes)
+            && (crossed || self.live_bytes() > self.live_bytes_max())
         {
             self.pause_if_crowded(driver, publisher);
         }
@@ -356,7 +356,7 @@ impl<T: Send> Shard<T> {
 
     /// A publisher that fills a mailbox or the shard's memory stops reading until there is room.
     fn pause_if_crowded<D: Driver<Transport = T>>(&mut self, driver: &mut D, publisher: u32) {
-        if self.crowded(driver, self.options.mailbox_bytes as usize, self.options.memory_bytes)
+        if self.crowded(driver, self.options.mailbox_bytes as usize, self.live_bytes_max())
             && let Some(conn) = self.conns.get_mut(publisher)
             && !conn.flags.paused
         {
@@ -367,7 +367,7 @@ impl<T: Send> Shard<T> {
     }
 
     pub(crate) fn crowded<D: Driver<Transport = T>>(&self, driver: &D, mailbox: usize, memory: u64) -> bool {
-        self.held_bytes > memory
+        self.live_bytes() > memory
             || (0..self.shards).any(|to| {
                 let filling = self.outgoing[to as usize].as_ref().map_or(0, |batch| batch.bytes());
                 to != self.id && driver.backlog_bytes(to) + filling > mailbox
@@ -379,9 +379,9 @@ impl<T: Send> Shard<T> {
         if self.paused.is_empty() {
             return;
         }
-        let memory = self.options.memory_bytes - self.options.memory_bytes / 8;
+        let memory = self.live_bytes_max() / 8 * 7;
         if self.crowded(driver, self.options.mailbox_bytes as usize / 2, memory) {
-            if self.held_bytes > memory {
+            if self.live_bytes() > memory {
                 self.resume_one_that_owes();
             }
             return;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Target};
-use breakwater_session::{Drops, Link, Session};
+use breakwater_session::{Drops, Limits, Link, Session};
 use hashbrown::HashTable;
 
-use crate::conn::{Cause, Conn, NONE};
+use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Peer, Ready, ShardId};
 use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
@@ -73,6 +73,8 @@ pub(crate) struct Resident {
     pub(crate) conn: u32,
     /// Bytes of it that are in the shard's account.
     pub(crate) accounted: u32,
+    /// They are in the part for sessions without a connection.
+    pub(crate) accounted_away: bool,
     /// When its will is to be published; meaningful while `will_pending`.
     pub(crate) will_at: Instant,
     /// When it ends; meaningful while it has no connection.
@@ -137,6 +139,10 @@ pub struct Shard<T: Send> {
     pub(crate) drops: Drops,
     /// Bytes in queues and blocked out buffers.
     pub(crate) held_bytes: u64,
+    /// Those of them that are in queues of sessions without a connection.
+    pub(crate) away_bytes: u64,
+    /// The limits of sessions while there is no memory for queues.
+    pub(crate) no_queue: Limits,
     pub(crate) clients: usize,
     pub(crate) stopping: bool,
     pub(crate) now: Instant,
@@ -154,6 +160,7 @@ impl<T: Send> Shard<T> {
     pub fn new(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
+        let no_queue = Limits { queue_messages_max: 0, ..setup.options.limits.clone() };
         Self {
             id: setup.id,
             shards: setup.shards,
@@ -193,6 +200,8 @@ impl<T: Send> Shard<T> {
             counters: Counters::default(),
             drops: Drops::default(),
             held_bytes: 0,
+            away_bytes: 0,
+            no_queue,
             clients: 0,
             stopping: false,
             now,
@@ -215,7 +224,7 @@ impl<T: Send> Shard<T> {
     ) -> Option<u32> {
         self.counters.bump(Metric::ConnectionsAccepted);
         let full = self.conns.len() >= self.options.connections_max as usize;
-        if full || self.stopping || self.held_bytes > self.options.memory_bytes + self.options.memory_bytes / 4 {
+        if full || self.stopping || self.live_bytes() > self.live_bytes_max() / 4 * 5 {
             self.counters.bump(Metric::ConnectionsRefused);
             return None;
         }
@@ -334,7 +343,11 @@ impl<T: Send> Shard<T> {
         self.stopping = true;
         let slots: Vec<u32> = self.conns.slots().collect();
         for slot in slots {
-            self.close(driver, slot, Cause::Shutdown);
+            if self.conns.get(slot).is_some_and(|conn| conn.flags.blocked && matches!(conn.phase, Phase::Ready)) {
+                self.leave(driver, slot);
+            } else {
+                self.close(driver, slot, Cause::Shutdown);
+            }
         }
         self.post(driver);
         self.flush(driver);

@@ -1,0 +1,47 @@
+//! The account of the bytes that wait for clients, and what happens when there are too many.
+//!
+//! Three bounds, all derived from `memory_bytes`. What waits for **connected** clients goes away as they read: above its
+//! bound readers pause, and further above it new connections are refused. What waits for clients that are **away** goes
+//! away only when they come back: pausing would not help, and refusing connections would keep them from coming; above half
+//! the memory nothing more is queued for them. And whatever happens, above one and a quarter of the memory nothing is queued
+//! for anybody.
+
+use crate::conn::NONE;
+use crate::shard::{Resident, Shard};
+
+impl<T: Send> Shard<T> {
+    /// Bytes that wait for connected clients.
+    #[inline]
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.held_bytes - self.away_bytes
+    }
+
+    /// Their bound: what those who are away have left, but at least half.
+    #[inline]
+    pub(crate) fn live_bytes_max(&self) -> u64 {
+        let memory = self.options.memory_bytes;
+        memory - self.away_bytes.min(memory / 2)
+    }
+
+    /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause
+    /// for want of memory would never go on if the bytes didn't go away as the client catches up.
+    pub(crate) fn account(&mut self, session: u32) {
+        if let Some(resident) = self.sessions.get_mut(session) {
+            let (before, was_away) = (u64::from(resident.accounted), resident.accounted_away);
+            resident.accounted = resident.session.queue_bytes() as u32;
+            resident.accounted_away = resident.conn == NONE;
+            let (bytes, away) = (u64::from(resident.accounted), resident.accounted_away);
+            self.held_bytes = self.held_bytes + bytes - before;
+            self.away_bytes = self.away_bytes + if away { bytes } else { 0 } - if was_away { before } else { 0 };
+        }
+    }
+
+    /// A session is gone: its bytes leave the account.
+    pub(crate) fn strike_off(&mut self, resident: &Resident) {
+        let bytes = u64::from(resident.accounted);
+        self.held_bytes -= bytes;
+        if resident.accounted_away {
+            self.away_bytes -= bytes;
+        }
+    }
+}
