@@ -1,6 +1,7 @@
 //! A broker of several shards in one thread, over the virtual network.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,12 @@ impl Broker {
     #[must_use]
     pub fn mailbox_places(self, places: usize) -> Self {
         self.rebuilt(|plan| plan.places = places)
+    }
+
+    /// With connections that come from this address; from loopback otherwise. Before anybody connects.
+    #[must_use]
+    pub fn peers_from(self, address: IpAddr) -> Self {
+        self.rebuilt(|plan| plan.peers = address)
     }
 
     /// With this authenticator. Before anybody connects.

@@ -1,6 +1,6 @@
 //! One virtual node: its shards, their network, its clock.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use breakwater_contract::{Authenticator, Authorizer};
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) seed: u64,
     pub(crate) places: usize,
+    /// Where connections come from.
+    pub(crate) peers: IpAddr,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
 }
@@ -41,6 +43,7 @@ impl Default for Plan {
             shards: 1,
             seed: 0x5EED,
             places: PLACES,
+            peers: Ipv4Addr::LOCALHOST.into(),
             authenticator: Arc::new(breakwater_auth::Open),
             authorizer: Arc::new(breakwater_auth::Open),
         }
@@ -107,7 +110,7 @@ impl World {
             self.acceptor
         });
         self.port = self.port.checked_add(1).unwrap_or(1024);
-        let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), listener: 0 };
+        let peer = Peer { address: SocketAddr::from((self.plan.peers, self.port)), listener: 0 };
         let link = self.fabric.network.open();
         let mut hands = Hands { shard, fabric: &mut self.fabric };
         if self.shards[usize::from(shard)].accept(&mut hands, peer, Wire(link), self.now).is_none() {

@@ -68,6 +68,31 @@ fn sys_is_published_at_its_interval_to_those_who_read_it() {
 }
 
 #[test]
+fn sys_is_read_from_loopback_only_unless_configured() {
+    for (address, for_all, granted) in [
+        ("127.0.0.9", false, true),
+        ("::1", false, true),
+        ("::ffff:127.0.0.1", false, true),
+        ("192.0.2.1", false, false),
+        ("2001:db8::1", false, false),
+        ("192.0.2.1", true, true),
+    ] {
+        for version in [Version::V311, Version::V5] {
+            let broker = Broker::with(|options, _| options.sys_for_all = for_all)
+                .peers_from(address.parse().expect("an address"));
+            let mut client = broker.client("c").version(version).connect();
+            let refused = if version.is_v5() { 0x87 } else { 0x80 };
+            for filter in ["$SYS/#", "$SYS/broker/uptime", "$share/g/$SYS/#"] {
+                let answer = client.subscribe(filter, QoS::AtMostOnce);
+                assert_eq!(answer.suback().codes, [if granted { 0 } else { refused }], "{address} {filter}");
+            }
+            broker.advance(Duration::from_secs(120));
+            assert_eq!(topics(&mut client).is_empty(), !granted);
+        }
+    }
+}
+
+#[test]
 fn sys_is_silent_with_an_interval_of_0() {
     let broker = Broker::with(|options, _| options.sys_interval_s = 0);
     let mut client = broker.client("c").connect();
