@@ -7,7 +7,7 @@ use breakwater_proto::{Ack, Packet, PacketKind, QoS, ReasonCode, SubscribeOption
 use breakwater_router::Strategy;
 use breakwater_testkit::{Broker, Client};
 
-use crate::pair::{ACKNOWLEDGED, QOS, SHARDS, pairs, pairs_v5};
+use crate::pair::{ACKNOWLEDGED, QOS, SHARDS, pairs, pairs_of, pairs_v5};
 use crate::wire;
 
 /// `count` members of one group, spread over the shards.
@@ -46,6 +46,19 @@ fn share_names_that_are_empty_or_hold_wildcards_are_refused() {
             assert_eq!(pair.reader.subscribe(filter, QoS::AtLeastOnce).suback().codes, [1], "{filter}");
         }
         assert_eq!(pair.broker.router().counts().shared_subscriptions, 7);
+    }
+}
+
+#[test]
+fn shared_subscriptions_are_refused_where_they_are_not_available() {
+    for mut pair in pairs_of(Version::V5, |options| options.limits.shared_available = false) {
+        let connack = pair.reader.connack.as_ref().expect("connected").connack();
+        assert_eq!(connack.shared_available, Some(false));
+        for (filter, code) in [("$share/g/t", 0x9E), ("$queue/t", 0x9E), ("t", 0)] {
+            assert_eq!(pair.reader.subscribe(filter, QoS::AtMostOnce).suback().codes, [code]);
+        }
+        pair.publisher.publish("t", QoS::AtMostOnce, b"m");
+        assert_eq!(pair.reader.payloads(), [b"m"]);
     }
 }
 
