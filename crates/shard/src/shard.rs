@@ -143,6 +143,10 @@ pub struct Shard<T: Send> {
     pub(crate) away_bytes: u64,
     /// The limits of sessions while there is no memory for queues.
     pub(crate) no_queue: Limits,
+    /// Bytes of packets that are half here.
+    pub(crate) tail_bytes: u64,
+    /// Those of them that come from connections which are not clients yet.
+    pub(crate) stranger_bytes: u64,
     pub(crate) clients: usize,
     pub(crate) stopping: bool,
     pub(crate) now: Instant,
@@ -202,6 +206,8 @@ impl<T: Send> Shard<T> {
             held_bytes: 0,
             away_bytes: 0,
             no_queue,
+            tail_bytes: 0,
+            stranger_bytes: 0,
             clients: 0,
             stopping: false,
             now,
@@ -259,7 +265,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if ready.writable && conn.flags.blocked {
             conn.flags.blocked = false;
-            conn.flags.pump = true;
+            conn.flags.pump = !conn.flags.leaving;
             self.mark_dirty(slot);
         }
         if ready.readable || ready.read_closed {
@@ -365,10 +371,10 @@ impl<T: Send> Shard<T> {
         self.sessions.len()
     }
 
-    /// Bytes in queues and blocked out buffers.
+    /// Bytes in queues, in blocked out buffers, and of packets that are half here.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.held_bytes
+        self.held_bytes + self.tail_bytes
     }
 
     /// What was counted so far.
