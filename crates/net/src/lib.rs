@@ -10,6 +10,7 @@ mod accept;
 mod bell;
 mod clock;
 mod connections;
+mod linger;
 mod listen;
 mod node;
 mod open_files;
@@ -38,6 +39,8 @@ pub struct Options {
     pub accepts_per_turn: u32,
     /// Bytes on their way to one other shard above which a shard wants to hear when they have arrived.
     pub mailbox_bytes: usize,
+    /// Time in which the peer of a connection that was closed may read the last words and close too.
+    pub linger_ms: u64,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             nodelay: true,
             accepts_per_turn: 64,
             mailbox_bytes: 4 * 1024 * 1024,
+            linger_ms: 2_000,
         }
     }
 }

@@ -60,7 +60,8 @@ pub fn start<E: Engine>(
         let watched = listeners.len();
         let registry = poll.registry().try_clone()?;
         let acceptor = Acceptor::new(listeners, &registry, LISTENERS, Arc::clone(&open), options.connections_max)?;
-        let sockets = Sockets::new(shard, registry, post, Arc::clone(&bells), journal(shard), Arc::clone(&open));
+        let (journal, open) = (journal(shard), Arc::clone(&open));
+        let sockets = Sockets::new(shard, registry, post, Arc::clone(&bells), journal, open, options.linger_ms);
         let (engine, bells, stop) = (Arc::clone(&engine), Arc::clone(&bells), Arc::clone(&stop));
         let accepts_per_turn = options.accepts_per_turn;
         let body = move || {

@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, Ready, ShardId, WriteOutcome};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -11,6 +12,7 @@ use mio::{Interest, Registry, Token};
 use crate::Journal;
 use crate::bell::Bell;
 use crate::connections::{BROKEN, Connections, ENDED, LAST_WORDS, WATCHED};
+use crate::linger::Linger;
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
 
 /// A connection on its way from one shard to another.
@@ -39,7 +41,10 @@ pub struct Sockets {
     journal: Box<dyn Journal>,
     /// Connections of the whole node.
     open: Arc<AtomicUsize>,
+    now: Instant,
     unix_ms: u64,
+    linger: Linger,
+    linger_ms: u64,
 }
 
 /// The mail of one shard: an end of the pair with each shard, itself included.
@@ -47,9 +52,6 @@ pub(crate) struct Post {
     pub(crate) outboxes: Vec<Outbox<Mail<Transport>, Box<Batch>>>,
     pub(crate) inboxes: Vec<Inbox<Mail<Transport>, Box<Batch>>>,
 }
-
-/// Unread input that is thrown away before a close, at most. A peer that sends more in the meantime may see a reset.
-const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 impl Sockets {
     pub(crate) fn new(
@@ -59,10 +61,23 @@ impl Sockets {
         bells: Arc<[Bell]>,
         journal: Box<dyn Journal>,
         open: Arc<AtomicUsize>,
+        linger_ms: u64,
     ) -> Self {
-        let Post { outboxes, inboxes } = post;
-        let connections = Connections::default();
-        Self { shard, registry, connections, fresh: Vec::new(), outboxes, inboxes, bells, journal, open, unix_ms: 0 }
+        Self {
+            shard,
+            registry,
+            connections: Connections::default(),
+            fresh: Vec::new(),
+            outboxes: post.outboxes,
+            inboxes: post.inboxes,
+            bells,
+            journal,
+            open,
+            now: Instant(0),
+            unix_ms: 0,
+            linger: Linger::default(),
+            linger_ms,
+        }
     }
 
     /// The transport of a connection that was just accepted.
@@ -75,8 +90,14 @@ impl Sockets {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_time(&mut self, unix_ms: u64) {
-        self.unix_ms = unix_ms;
+    pub(crate) fn set_time(&mut self, now: Instant, unix_ms: u64) {
+        (self.now, self.unix_ms) = (now, unix_ms);
+        self.linger.look(now);
+    }
+
+    /// When to look at the sockets that linger; none if there are none.
+    pub(crate) fn linger_next(&self) -> Option<Instant> {
+        self.linger.next()
     }
 
     /// Start of a turn: what was left over goes out where there is room, calls that came are noted, and batches that came
@@ -184,9 +205,12 @@ impl Driver for Sockets {
         let Some((mut stream, flags)) = self.connections.remove(slot) else { return };
         self.open.fetch_sub(1, Ordering::Relaxed);
         if flags & (ENDED | LAST_WORDS) == LAST_WORDS {
-            drain(&mut stream);
+            if flags & WATCHED != 0 {
+                let _ = self.registry.deregister(&mut stream);
+            }
+            self.linger.add(stream, self.now, self.now.plus_ms(self.linger_ms));
         }
-        // The last descriptor of a socket leaves the poller with it: no call for that.
+        // Else the last descriptor of a socket leaves the poller with it: no call for that.
     }
 
     fn take(&mut self, slot: u32) -> Transport {
@@ -232,18 +256,5 @@ impl Driver for Sockets {
 
     fn event(&mut self, event: Event<'_>) {
         self.journal.event(self.unix_ms, &event);
-    }
-}
-
-/// Throws unread input away: the kernel answers a close with unread input by a reset, which would take a last DISCONNECT
-/// with it.
-fn drain(stream: &mut TcpStream) {
-    let mut sink = [0; 4096];
-    let mut total = 0;
-    while total < DRAIN_BYTES_MAX {
-        match stream.read(&mut sink) {
-            Ok(count) if count == sink.len() => total += count,
-            _ => return,
-        }
     }
 }

@@ -76,7 +76,7 @@ impl<E: Engine> Loop<E> {
             }
             let (instant, unix_ms) = self.clock.read();
             now = instant;
-            self.sockets.set_time(unix_ms);
+            self.sockets.set_time(now, unix_ms);
             self.sockets.collect(|batch| self.engine.reclaim(batch));
             self.note_events();
             if self.stop.asked() && !self.stopping {
@@ -123,7 +123,10 @@ impl<E: Engine> Loop<E> {
             return Some(Duration::ZERO);
         }
         let deadline = if self.stopping { Some(self.stop.deadline()) } else { None };
-        let next = [end.next, self.acceptor.paused_until(), deadline].into_iter().flatten().min()?;
+        let next = [end.next, self.acceptor.paused_until(), self.sockets.linger_next(), deadline]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(Duration::from_millis(next.ms_since(now)))
     }
 
@@ -187,10 +190,11 @@ impl<E: Engine> Loop<E> {
 
     /// Whether all shards have said good-bye to all, or the time for it is over.
     ///
-    /// A shard is idle when it has no connection and all its mail has been taken. Whoever took it handles it in the turn of
+    /// A shard is idle when it has no connection, none that lingers, and all its mail has been taken. Whoever took it handles it in the turn of
     /// that very reading, so that nothing is lost when all are idle.
     fn has_finished(&mut self, now: Instant) -> bool {
-        let idle = self.engine.connections() == 0 && self.sockets.is_settled() && !self.sockets.has_mail();
+        let quiet = self.engine.connections() == 0 && self.sockets.linger_next().is_none();
+        let idle = quiet && self.sockets.is_settled() && !self.sockets.has_mail();
         if idle != self.idle {
             self.idle = idle;
             if self.stop.set_idle(idle) {

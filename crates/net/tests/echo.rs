@@ -154,6 +154,43 @@ fn last_words_arrive_although_input_is_left_unread() {
 }
 
 #[test]
+fn last_words_arrive_although_input_goes_on() {
+    let options = Options { linger_ms: u64::from(u32::MAX), ..Options::default() };
+    let (node, address, _) = serve(1, &options, false);
+    let mut stream = connect(address);
+    stream.write_all(b"q").expect("the node reads");
+    stream.set_nodelay(true).expect("a TCP socket");
+    let mut first = [0];
+    stream.read_exact(&mut first).expect("no reset");
+    // The node has said all it has to say, and takes what comes as long as the peer hasn't seen that.
+    for _ in 0..100 {
+        stream.write_all(&[0; 20_000]).expect("no reset");
+    }
+    let mut last = Vec::new();
+    stream.read_to_end(&mut last).expect("no reset");
+    assert_eq!(last, b"ye");
+    node.stop(Duration::ZERO);
+    node.join();
+}
+
+#[test]
+fn who_never_closes_is_cut_in_the_end() {
+    let options = Options { linger_ms: 1, ..Options::default() };
+    let (node, address, _) = serve(1, &options, false);
+    let mut stream = connect(address);
+    stream.write_all(b"q").expect("the node reads");
+    let mut last = Vec::new();
+    stream.read_to_end(&mut last).expect("no reset");
+    assert_eq!(last, b"bye");
+    // The deadline of the test is that of the run: sooner or later a write meets a closed socket.
+    while stream.write_all(b"more").is_ok() {
+        std::thread::yield_now();
+    }
+    node.stop(Duration::ZERO);
+    node.join();
+}
+
+#[test]
 fn a_stop_says_good_bye_and_closes_the_port() {
     let (node, address, _) = serve(2, &Options::default(), false);
     let mut streams: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
