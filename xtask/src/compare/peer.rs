@@ -180,7 +180,7 @@ impl Stable {
 
     fn install_rumqttd(&self) -> Result<()> {
         let mut command = Command::new("cargo");
-        command.args(["install", "rumqttd", "--version", "0.20.0", "--locked", "--root"]).arg(&self.cache);
+        command.args(["install", "rumqttd", "--version", "0.20.0", "--root"]).arg(&self.cache);
         must(&mut command)
     }
 }

@@ -65,8 +65,8 @@ pub struct Target {
     /// Start of every client id
     #[arg(long, default_value = "bench")]
     pub id_prefix: String,
-    /// Keep-alive in seconds; 0 is none
-    #[arg(short, long, default_value_t = 0)]
+    /// Keep-alive in seconds; 0 is none, which some brokers refuse. No PINGREQ is ever sent
+    #[arg(short, long, default_value_t = u16::MAX)]
     pub keep_alive: u16,
     /// Loopback source addresses to spread connections over (127.0.0.1, .2, ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
