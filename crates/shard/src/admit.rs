@@ -335,6 +335,7 @@ impl<T: Send> Shard<T> {
             will_at: Instant(0),
             expires_at: Instant(0),
             will_pending: false,
+            owed: 0,
             shares: false,
         };
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]

@@ -49,6 +49,31 @@ impl<T: Send> Shard<T> {
         }
     }
 
+    /// A subscriber is owed what is retained under `filter`. If it still waits for an earlier answer to the same question,
+    /// that one begins anew: who asks faster than it reads is owed one answer per filter, not one per SUBSCRIBE.
+    pub(crate) fn owe_retained(&mut self, who: Subscriber, filter: &str, grant: PackedGrant) {
+        self.forgive_retained(who, filter);
+        self.retained.push_back(RetainedJob::new(who, filter, grant));
+        self.count_owed(who, true);
+    }
+
+    /// What is left of an answer is owed no more: the subscription has ended, or is made anew.
+    pub(crate) fn forgive_retained(&mut self, who: Subscriber, filter: &str) {
+        if self.sessions.get_of(who.slot, who.generation).is_none_or(|resident| resident.owed == 0) {
+            return;
+        }
+        let place = self.retained.iter().position(|job| job.who == who && job.cursor.filter() == filter);
+        if place.and_then(|place| self.retained.remove(place)).is_some() {
+            self.count_owed(who, false);
+        }
+    }
+
+    fn count_owed(&mut self, who: Subscriber, more: bool) {
+        if let Some(resident) = self.sessions.get_of(who.slot, who.generation) {
+            resident.owed = if more { resident.owed + 1 } else { resident.owed - 1 };
+        }
+    }
+
     /// Goes on with the subscribers that are owed retained messages. Answers whether some wait for room; `more`: some can
     /// go on at once.
     pub(crate) fn work_retained<D: Driver<Transport = T>>(&mut self, _driver: &mut D, more: &mut bool) -> bool {
@@ -57,7 +82,10 @@ impl<T: Send> Shard<T> {
         for _ in 0..self.retained.len().min(LOOKS) {
             let Some(mut job) = self.retained.pop_front() else { break };
             match self.work_one(&mut job, &mut budget) {
-                Slice::Done => continue,
+                Slice::Done => {
+                    self.count_owed(job.who, false);
+                    continue;
+                }
                 Slice::Waits => waiting = true,
                 Slice::More => *more = true,
             }

@@ -80,6 +80,8 @@ pub(crate) struct Resident {
     /// When it ends; meaningful while it has no connection.
     pub(crate) expires_at: Instant,
     pub(crate) will_pending: bool,
+    /// Answers of retained messages that it still waits for.
+    pub(crate) owed: u32,
     /// Member of a shared group: its comings and goings concern the router.
     pub(crate) shares: bool,
 }

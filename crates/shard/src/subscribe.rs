@@ -11,7 +11,6 @@ use breakwater_router::{Grant, PackedGrant, Subscribed};
 
 use crate::conn::Cause;
 use crate::ingress::Spend;
-use crate::retained::RetainedJob;
 use crate::shard::Shard;
 
 /// A (un)subscription costs about as much as so many deliveries.
@@ -39,7 +38,6 @@ impl<T: Send> Shard<T> {
         }
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
-        let first_job = self.retained.len();
         for (index, (filter, mut options)) in subscribe.filters().enumerate() {
             if bridge {
                 // What a bridge means by the bit in its protocol level: no echo, and retained stays retained.
@@ -70,9 +68,8 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
-        for index in first_job..self.retained.len() {
-            self.retained[index].ready = true;
-        }
+        // Those of this packet are the last ones.
+        self.retained.iter_mut().rev().take_while(|job| !job.ready).for_each(|job| job.ready = true);
         self.forget_questions(slot);
         Ok(true)
     }
@@ -80,7 +77,9 @@ impl<T: Send> Shard<T> {
     /// Whether a verdict about any of the filters is still to come. Asks about all of them, so that one round trip does.
     fn asks_about(&mut self, slot: u32, subscribe: &Subscribe<'_>) -> bool {
         let mut asks = false;
-        for (number, (filter, options)) in (0..).zip(subscribe.filters()) {
+        let most = usize::from(self.options.limits.filters_per_subscribe_max);
+        // Those behind the limit are refused without a question.
+        for (number, (filter, options)) in (0..).zip(subscribe.filters().take(most)) {
             let plain = match parse_filter(filter) {
                 Ok(FilterKind::Plain(plain)) => plain,
                 Ok(FilterKind::Shared { filter, .. }) => filter,
@@ -157,7 +156,7 @@ impl<T: Send> Shard<T> {
         };
         if wanted && !shared {
             // Behind the insertion, never before: a message published in between is live or retained, not lost.
-            self.retained.push_back(RetainedJob::new(who, plain, PackedGrant::new(grant)));
+            self.owe_retained(who, plain, PackedGrant::new(grant));
         }
         Ok(qos.as_u8()) // [MQTT-3.8.4-7]
     }
@@ -193,10 +192,22 @@ impl<T: Send> Shard<T> {
         let who = self.subscriber_of(session);
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
-        for filter in unsubscribe.filters() {
+        let limits = &self.options.limits;
+        let most = (limits.subscriptions_max as usize).max(usize::from(limits.filters_per_subscribe_max));
+        for (index, filter) in unsubscribe.filters().enumerate() {
+            if index == most {
+                // Nobody has so many, and one packet must not keep a shard busy.
+                return Err(Cause::NotPermitted(
+                    ReasonCode::QuotaExceeded,
+                    "too many topic filters in one UNSUBSCRIBE",
+                ));
+            }
             spend.deliveries = spend.deliveries.saturating_sub(COST);
             let removed = match parse_filter(filter) {
-                Ok(FilterKind::Plain(plain)) => self.router.unsubscribe(plain, who), // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+                Ok(FilterKind::Plain(plain)) => {
+                    self.forgive_retained(who, plain);
+                    self.router.unsubscribe(plain, who) // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+                }
                 Ok(FilterKind::Shared { group, filter }) => self.router.unsubscribe_shared(group, filter, who),
                 Err(_) => {
                     codes.push(ReasonCode::TopicFilterInvalid.as_u8());
