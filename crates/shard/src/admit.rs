@@ -13,7 +13,8 @@ use crate::conn::{Admission, Cause, NONE, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Step;
 use crate::publish::is_reserved;
-use crate::shard::{Resident, Shard, hash_id, later};
+use crate::shard::{NEVER, Resident, Shard, hash_id, later};
+use crate::timers::HORIZON_MS;
 use crate::wheel::{Kind, Timer};
 
 /// An accepted CONNECT, on its way to a session.
@@ -334,6 +335,7 @@ impl<T: Send> Shard<T> {
             accounted_away: false,
             will_at: Instant(0),
             expires_at: Instant(0),
+            check_at: NEVER,
             will_pending: false,
             owed: 0,
             shares: false,
@@ -368,7 +370,7 @@ impl<T: Send> Shard<T> {
             rare.auth_method = entrant.connect.auth_method.map(Into::into);
         }
         if conn.keep_alive_ms > 0 {
-            let at = later(self.now, u64::from(conn.keep_alive_ms));
+            let at = later(self.now, u64::from(conn.keep_alive_ms).min(HORIZON_MS));
             self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
         }
         if resident.shares {

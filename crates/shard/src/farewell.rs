@@ -9,8 +9,7 @@ use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Spend;
 use crate::mail::GroupTry;
-use crate::shard::{Shard, hash_id, later};
-use crate::wheel::{Kind, Timer};
+use crate::shard::{NEVER, Shard, hash_id, later};
 
 /// A session that never expires.
 const FOR_EVER: u32 = u32::MAX;
@@ -110,9 +109,9 @@ impl<T: Send> Shard<T> {
     /// The session goes on without a connection, or ends.
     fn detach<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, cause: &Cause) {
         let now = self.now;
-        let Some(generation) = self.sessions.generation(session) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.conn = NONE;
+        resident.expires_at = NEVER;
         resident.session.on_detach();
         let expiry_s = resident.session.expiry_s();
         let withheld = matches!(cause, Cause::Shutdown) && !self.options.wills_on_shutdown;
@@ -133,8 +132,6 @@ impl<T: Send> Shard<T> {
             } else if let Some(resident) = self.sessions.get_mut(session) {
                 resident.will_at = later(now, u64::from(delay_s.min(expiry_s)) * 1000);
                 resident.will_pending = true;
-                let at = resident.will_at;
-                self.wheel.set(at, Timer { kind: Kind::Will, slot: session, generation });
             }
         }
         if expiry_s == 0 {
@@ -143,9 +140,8 @@ impl<T: Send> Shard<T> {
             && let Some(resident) = self.sessions.get_mut(session)
         {
             resident.expires_at = later(now, u64::from(expiry_s) * 1000);
-            let at = resident.expires_at;
-            self.wheel.set(at, Timer { kind: Kind::Expiry, slot: session, generation });
         }
+        self.watch(session);
         self.account(session);
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Resident {
     pub(crate) will_at: Instant,
     /// When it ends; meaningful while it has no connection.
     pub(crate) expires_at: Instant,
+    /// When its next timer fires that still counts; [`NEVER`] while there is none.
+    pub(crate) check_at: Instant,
     pub(crate) will_pending: bool,
     /// Answers of retained messages that it still waits for.
     pub(crate) owed: u32,
@@ -411,6 +413,9 @@ pub fn home_of(seed: u64, shards: u16, client_id: &str) -> ShardId {
     let slot = hash_id(seed, client_id) % HOME_SLOTS;
     (slot % u64::from(shards.max(1))) as ShardId
 }
+
+/// No timer is set.
+pub(crate) const NEVER: Instant = Instant(u64::MAX);
 
 /// `now` and so many milliseconds.
 #[inline]

@@ -1,12 +1,17 @@
 //! Timers that have fired: each checks whether it still matters.
 
 use breakwater_contract::Metric;
-use breakwater_proto::{Instant, ReasonCode};
+use breakwater_proto::ReasonCode;
 
 use crate::conn::{Cause, NONE, Phase};
 use crate::driver::Driver;
-use crate::shard::{Shard, later};
+use crate::shard::{NEVER, Shard, later};
 use crate::wheel::{Kind, Timer};
+
+/// No timer is set further ahead: a later one looks again on the way. Timers are not taken back, so those of connections
+/// and sessions that are gone would otherwise lie in the wheel for hours or days, and clients that come and go with long
+/// intervals could fill the memory with them.
+pub(crate) const HORIZON_MS: u64 = 60_000;
 
 impl<T: Send> Shard<T> {
     /// Fires what is due, to a bound. Answers whether more is.
@@ -28,7 +33,7 @@ impl<T: Send> Shard<T> {
         let Timer { kind, slot, generation } = timer;
         let current = match kind {
             Kind::Connect | Kind::KeepAlive | Kind::Stall | Kind::Verdict => self.conns.generation(slot),
-            Kind::Will | Kind::Expiry => self.sessions.generation(slot),
+            Kind::Session => self.sessions.generation(slot),
         };
         if current != Some(generation) {
             return;
@@ -38,8 +43,7 @@ impl<T: Send> Shard<T> {
             Kind::KeepAlive => self.on_keep_alive_timer(driver, timer),
             Kind::Stall => self.on_stall_timer(driver, timer),
             Kind::Verdict => self.on_verdict_timer(driver, slot),
-            Kind::Will => self.on_will_timer(driver, slot),
-            Kind::Expiry => self.on_expiry_timer(driver, slot),
+            Kind::Session => self.on_session_timer(driver, slot),
         }
     }
 
@@ -64,7 +68,7 @@ impl<T: Send> Shard<T> {
         if let Some(resident) = self.sessions.get_mut(session) {
             resident.session.trim();
         }
-        let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms) };
+        let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms).min(HORIZON_MS) };
         self.wheel.set(later(self.now, wait), timer);
     }
 
@@ -100,19 +104,39 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    fn on_will_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
-        let due = |at: Instant, now: Instant| at.0 <= now.0;
-        if self.sessions.get(session).is_some_and(|resident| resident.will_pending && due(resident.will_at, self.now)) {
-            self.publish_will(driver, session);
+    /// Sets the timer of a session without a connection: for its will, its end or a look on the way.
+    pub(crate) fn watch(&mut self, session: u32) {
+        let Some(generation) = self.sessions.generation(session) else { return };
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let will_at = if resident.will_pending { resident.will_at } else { NEVER };
+        let due = will_at.min(resident.expires_at);
+        let at = due.min(later(self.now, HORIZON_MS));
+        // One that is set and fires no later will do: a client that comes and goes has one timer, not one for each time.
+        if due != NEVER && at < resident.check_at {
+            resident.check_at = at;
+            self.wheel.set(at, Timer { kind: Kind::Session, slot: session, generation });
         }
     }
 
-    fn on_expiry_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
-        let Some(resident) = self.sessions.get(session) else { return };
-        // Never while there is a connection [MQTT-4.1.0-1] [MQTT3-4.1.0-2].
-        if resident.conn == NONE && resident.expires_at.0 <= self.now.0 {
+    fn on_session_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
+        let now = self.now;
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        if now < resident.check_at {
+            return;
+        }
+        resident.check_at = NEVER;
+        if resident.conn != NONE {
+            return; // [MQTT-4.1.0-1] [MQTT3-4.1.0-2]
+        }
+        let (will_due, over) = (resident.will_pending && resident.will_at <= now, resident.expires_at <= now);
+        if will_due {
+            self.publish_will(driver, session);
+        }
+        if over {
             self.counters.bump(Metric::SessionsExpired);
             self.end_session(driver, session); // [MQTT-4.1.0-2]
+        } else {
+            self.watch(session);
         }
     }
 }

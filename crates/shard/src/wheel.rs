@@ -19,10 +19,8 @@ pub(crate) enum Kind {
     KeepAlive,
     /// A connection with unsent bytes.
     Stall,
-    /// Delay of a will of a session.
-    Will,
-    /// Expiry of a session.
-    Expiry,
+    /// A session without a connection: its will, its end.
+    Session,
     /// A connection that waits for a verdict.
     Verdict,
 }
