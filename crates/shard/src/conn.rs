@@ -29,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) stalled_since: u32,
     /// Unsent bytes that are in the shard's account.
     pub(crate) accounted: u32,
+    /// Bytes of `tail` that are in the shard's account.
+    pub(crate) tail_accounted: u32,
     pub(crate) link: Link,
     pub(crate) peer: Peer,
     pub(crate) flags: Flags,
@@ -120,6 +122,8 @@ pub(crate) struct Flags {
     pub(crate) tail_ready: bool,
     /// The session may have more to send.
     pub(crate) pump: bool,
+    /// `tail_accounted` is in the part of those who are not clients yet.
+    pub(crate) stranger: bool,
     /// The client is a bridge.
     pub(crate) bridge: bool,
     /// Everything has been said; only bytes that the socket did not take yet keep the connection.
@@ -138,6 +142,7 @@ impl Conn {
             keep_alive_ms: 0,
             stalled_since: now.0 as u32,
             accounted: 0,
+            tail_accounted: 0,
             link,
             peer,
             flags: Flags::default(),

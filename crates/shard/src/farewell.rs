@@ -37,6 +37,7 @@ impl<T: Send> Shard<T> {
         let generation = self.conns.generation(slot);
         let Some(mut conn) = self.conns.remove(slot) else { return };
         self.held_bytes -= u64::from(conn.accounted);
+        self.forget_tail(&conn);
         self.last_words(driver, slot, &mut conn, &cause); // [MQTT-3.14.4-1]
         driver.close(slot); // [MQTT-3.14.4-2]
         self.counters.bump(Metric::ConnectionsClosed);

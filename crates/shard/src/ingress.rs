@@ -9,7 +9,7 @@ use crate::shard::Shard;
 
 /// A partial packet up to this size is copied in front of the next read, so that most packets are decoded from the
 /// scratch buffer; a longer one collects its bytes where it is.
-const SHORT_TAIL: usize = 4096;
+pub(crate) const SHORT_TAIL: usize = 4096;
 
 /// What one connection may still do in this turn.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,7 @@ impl<T: Send> Shard<T> {
         } else if conn.flags.readable {
             self.read(driver, slot);
         }
+        self.weigh_tail(driver, slot);
         self.schedule(slot);
     }
 

@@ -5,8 +5,13 @@
 //! away only when they come back: pausing would not help, and refusing connections would keep them from coming; above half
 //! the memory nothing more is queued for them. And whatever happens, above one and a quarter of the memory nothing is queued
 //! for anybody.
+//!
+//! Apart from these: packets that are half here. All of them may hold half the memory, those of connections that are not
+//! clients yet an eighth; a connection that adds to more is ended.
 
-use crate::conn::NONE;
+use crate::conn::{Cause, Conn, NONE, Phase};
+use crate::driver::Driver;
+use crate::ingress::SHORT_TAIL;
 use crate::shard::{Resident, Shard};
 
 impl<T: Send> Shard<T> {
@@ -33,6 +38,44 @@ impl<T: Send> Shard<T> {
             let (bytes, away) = (u64::from(resident.accounted), resident.accounted_away);
             self.held_bytes = self.held_bytes + bytes - before;
             self.away_bytes = self.away_bytes + if away { bytes } else { 0 } - if was_away { before } else { 0 };
+        }
+    }
+
+    /// Brings the account of a packet that is half here up to date, and ends the connection where such packets are too
+    /// many: who never finishes them must not use up what the others need.
+    #[inline]
+    pub(crate) fn weigh_tail<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        if let Some(conn) = self.conns.get(slot)
+            && (conn.tail.capacity() > SHORT_TAIL || conn.tail_accounted > 0)
+        {
+            self.weigh_long_tail(driver, slot);
+        }
+    }
+
+    #[cold]
+    fn weigh_long_tail<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let (before, was_stranger) = (u64::from(conn.tail_accounted), conn.flags.stranger);
+        let bytes = if conn.tail.capacity() > SHORT_TAIL { conn.tail.capacity() as u64 } else { 0 };
+        conn.tail_accounted = bytes as u32;
+        conn.flags.stranger = matches!(conn.phase, Phase::Porch { .. } | Phase::Admission(_));
+        let stranger = conn.flags.stranger;
+        self.tail_bytes = self.tail_bytes + bytes - before;
+        self.stranger_bytes =
+            self.stranger_bytes + if stranger { bytes } else { 0 } - if was_stranger { before } else { 0 };
+        let memory = self.options.memory_bytes;
+        let too_much = self.tail_bytes > memory / 2 || (stranger && self.stranger_bytes > memory / 8);
+        if bytes > before && too_much {
+            self.close(driver, slot, Cause::NoRoom);
+        }
+    }
+
+    /// A connection is gone: so is its half packet.
+    pub(crate) fn forget_tail(&mut self, conn: &Conn) {
+        let bytes = u64::from(conn.tail_accounted);
+        self.tail_bytes -= bytes;
+        if conn.flags.stranger {
+            self.stranger_bytes -= bytes;
         }
     }
 
