@@ -41,14 +41,18 @@ impl<T: Send> Shard<T> {
         to: Subscriber,
         delivery: &Delivery<'_>,
     ) -> Option<Delivered> {
+        let queue_max = self.queue_bytes_max();
+        let bound = self.options.memory_bytes;
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
         let slot = resident.conn;
-        // No memory for queues: see `memory.rs` for the three bounds.
-        let bound = self.options.memory_bytes;
-        let starved = self.held_bytes > bound / 4 * 5 || (slot == NONE && self.away_bytes > bound / 2);
+        // No memory for queues: see `memory.rs` for the bounds.
+        let starved = match slot {
+            NONE => self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2,
+            _ => queue_max != usize::MAX && resident.session.queue_bytes() >= queue_max,
+        };
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
         let (link, out, room) = match conn {
             Some(conn) => {

@@ -1,10 +1,11 @@
 //! The account of the bytes that wait for clients, and what happens when there are too many.
 //!
-//! Three bounds, all derived from `memory_bytes`. What waits for **connected** clients goes away as they read: above its
-//! bound readers pause, and further above it new connections are refused. What waits for clients that are **away** goes
-//! away only when they come back: pausing would not help, and refusing connections would keep them from coming; above half
-//! the memory nothing more is queued for them. And whatever happens, above one and a quarter of the memory nothing is queued
-//! for anybody.
+//! All bounds are derived from `memory_bytes`. What waits for **connected** clients goes away as they read: above its
+//! bound readers pause, and further above it new connections are refused. Some of them read and never acknowledge, so that
+//! their queues stay: from three quarters of the bound only short queues grow, shortly before the bound none, so that
+//! pausing readers always has an end. What waits for clients that are **away** goes away only when they come back: pausing
+//! would not help, and refusing connections would keep them from coming; above half the memory nothing more is queued for
+//! them. And whatever happens, above one and a quarter of the memory nothing is queued for anybody.
 //!
 //! Apart from these: packets that are half here. All of them may hold half the memory, those of connections that are not
 //! clients yet an eighth; a connection that adds to more is ended.
@@ -13,6 +14,9 @@ use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::Driver;
 use crate::ingress::SHORT_TAIL;
 use crate::shard::{Resident, Shard};
+
+/// A queue that a client which keeps up may have at times, in bytes.
+const SHORT_QUEUE: usize = 16 * 1024;
 
 impl<T: Send> Shard<T> {
     /// Bytes that wait for connected clients.
@@ -26,6 +30,19 @@ impl<T: Send> Shard<T> {
     pub(crate) fn live_bytes_max(&self) -> u64 {
         let memory = self.options.memory_bytes;
         memory - self.away_bytes.min(memory / 2)
+    }
+
+    /// Bytes up to which the queue of one session may grow at this moment.
+    #[inline]
+    pub(crate) fn queue_bytes_max(&self) -> usize {
+        let (live, most) = (self.live_bytes(), self.live_bytes_max());
+        if live <= most / 4 * 3 {
+            usize::MAX
+        } else if live <= most / 16 * 13 && self.held_bytes <= self.options.memory_bytes / 4 * 5 {
+            SHORT_QUEUE
+        } else {
+            0
+        }
     }
 
     /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause
