@@ -52,6 +52,8 @@ pub(crate) enum Phase {
     Admission(Box<Admission>),
     /// A client.
     Ready,
+    /// Everything has been said; only bytes that the socket did not take yet keep the connection.
+    Leaving,
 }
 
 /// A CONNECT that waits for its verdict.
@@ -126,8 +128,6 @@ pub(crate) struct Flags {
     pub(crate) stranger: bool,
     /// The client is a bridge.
     pub(crate) bridge: bool,
-    /// Everything has been said; only bytes that the socket did not take yet keep the connection.
-    pub(crate) leaving: bool,
 }
 
 impl Conn {
@@ -167,7 +167,11 @@ impl Conn {
     /// Reading has to wait for something.
     #[inline]
     pub(crate) fn held(&self) -> bool {
-        self.flags.paused || self.flags.parked || self.flags.leaving || self.jobs > 0
+        self.flags.paused || self.flags.parked || self.jobs > 0 || self.is_leaving()
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving)
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

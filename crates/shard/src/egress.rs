@@ -115,7 +115,7 @@ impl<T: Send> Shard<T> {
             }
         }
         self.settle_out(slot);
-        if self.conns.get(slot).is_some_and(|conn| conn.flags.leaving && conn.unsent() == 0) {
+        if self.conns.get(slot).is_some_and(|conn| conn.is_leaving() && conn.unsent() == 0) {
             self.close(driver, slot, Cause::Shutdown);
         }
     }

@@ -54,7 +54,7 @@ impl<T: Send> Shard<T> {
             let token = breakwater_contract::Token { shard: self.id, slot, generation, sequence: 0 };
             self.authenticator.abandon(token);
         }
-        if !matches!(cause, Cause::Refused(_)) && !conn.flags.leaving {
+        if !matches!(cause, Cause::Refused(_)) && !conn.is_leaving() {
             self.tell_end(driver, &conn, &cause);
         }
         self.pool.give(std::mem::take(&mut conn.out));
@@ -71,7 +71,7 @@ impl<T: Send> Shard<T> {
         let cause = Cause::Shutdown;
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);
-        conn.flags.leaving = true;
+        conn.phase = Phase::Leaving;
         conn.flags.pump = false;
         if let Some(conn) = self.conns.get(slot) {
             self.tell_end(driver, conn, &cause);
@@ -92,7 +92,7 @@ impl<T: Send> Shard<T> {
 
     /// Tells a version 5 client why, and writes what can be written.
     fn last_words<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, conn: &mut Conn, cause: &Cause) {
-        let told = matches!(conn.phase, Phase::Ready) && cause.is_ours() && !conn.flags.leaving;
+        let told = matches!(conn.phase, Phase::Ready) && cause.is_ours();
         if told {
             // Never before CONNACK [MQTT-3.14.0-1], never with a session expiry [MQTT-3.14.2-2].
             conn.link.disconnect(cause.reason(), Some(cause.text()), &mut conn.out);

@@ -130,6 +130,7 @@ impl<T: Send> Shard<T> {
                 Phase::Ready => self.on_bytes(driver, slot, &bytes[done..], &mut spend),
                 Phase::Porch { .. } => self.on_porch(driver, slot, &bytes[done..]),
                 Phase::Admission(_) => self.on_admission(driver, slot, &bytes[done..]),
+                Phase::Leaving => return (done, Stop::Held),
             };
             match step {
                 Ok(Step::Used(count)) => done += count,

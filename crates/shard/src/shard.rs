@@ -269,7 +269,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if ready.writable && conn.flags.blocked {
             conn.flags.blocked = false;
-            conn.flags.pump = !conn.flags.leaving;
+            conn.flags.pump = !conn.is_leaving();
             self.mark_dirty(slot);
         }
         if ready.readable || ready.read_closed {

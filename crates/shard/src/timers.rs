@@ -48,7 +48,7 @@ impl<T: Send> Shard<T> {
     }
 
     fn on_connect_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
-        if self.conns.get(slot).is_some_and(|conn| !matches!(conn.phase, Phase::Ready)) {
+        if self.conns.get(slot).is_some_and(|conn| matches!(conn.phase, Phase::Porch { .. } | Phase::Admission(_))) {
             self.close(driver, slot, Cause::ConnectTimeout);
         }
     }
