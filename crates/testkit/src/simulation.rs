@@ -15,8 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use breakwater_contract::Metric;
 use breakwater_proto::{Packet, PacketKind, Publish, Version};
-use breakwater_shard::TurnBudget;
+use breakwater_shard::{Shard, TurnBudget};
 
+use crate::network::Wire;
 use crate::received::Received;
 use crate::world::{Plan, World};
 use chance::Chance;
@@ -94,6 +95,8 @@ pub(crate) struct Scene {
     pub(crate) tick: u64,
     trace: std::collections::VecDeque<String>,
     trace_lines: usize,
+    /// Players whose session has begun anew.
+    new_sessions: Vec<usize>,
     fingerprint: u64,
 }
 
@@ -119,7 +122,7 @@ impl Scene {
     fn follow_events(&mut self) -> Result<(), String> {
         for noted in std::mem::take(&mut self.world.fabric.events) {
             self.note(format_args!("log: port {} {:?}", noted.port, noted.logged));
-            self.wills.follow(&noted)?;
+            self.new_sessions.extend(self.wills.follow(&noted)?);
         }
         Ok(())
     }
@@ -152,14 +155,16 @@ impl Simulation {
         let role =
             |index: usize, chance: &mut Chance| if index == 0 { Role::watcher() } else { Role::any(chance, index) };
         let players = (0..count).map(|index| Player::new(index, role(index, &mut chance))).collect();
+        let small = plan.options.memory_bytes < 1 << 20;
         let scene = Scene {
             world: World::new(plan),
             chance,
             ledger: Ledger::default(),
-            wills: Wills::default(),
+            wills: Wills { small, ..Wills::default() },
             tick: 0,
             trace: std::collections::VecDeque::new(),
             trace_lines: TRACE,
+            new_sessions: Vec::new(),
             fingerprint: 0,
         };
         Self { scene, players, connections: 0 }
@@ -172,8 +177,11 @@ impl Simulation {
             self.step()?;
         }
         self.settle()?;
-        self.scene.ledger.check(&self.players)?;
-        self.check_retained()?;
+        let dropped = self.dropped();
+        self.scene.ledger.check(&self.players, dropped)?;
+        if !dropped {
+            self.check_retained()?;
+        }
         self.leave()?;
         self.check_empty()?;
         let counter = |metric| self.scene.world.shards.iter().map(|shard| shard.counters().get(metric)).sum();
@@ -210,9 +218,18 @@ impl Simulation {
     fn exchange(&mut self, index: usize) -> Result<(), String> {
         self.players[index].flush_all(&mut self.scene);
         self.scene.world.step();
-        self.scene.follow_events()?;
+        self.follow_events()?;
         self.players[index].take_in(&mut self.scene)?;
         self.players[index].answer(&mut self.scene, usize::MAX);
+        Ok(())
+    }
+
+    /// A player whose CONNACK was lost can't know that its session is a new one; the ledger has to.
+    fn follow_events(&mut self) -> Result<(), String> {
+        self.scene.follow_events()?;
+        for index in std::mem::take(&mut self.scene.new_sessions) {
+            self.players[index].forget_session();
+        }
         Ok(())
     }
 
@@ -241,7 +258,7 @@ impl Simulation {
             }
             _ => self.long_time()?,
         }
-        self.scene.follow_events()?;
+        self.follow_events()?;
         self.check_now()
     }
 
@@ -253,7 +270,7 @@ impl Simulation {
         let ms = self.scene.chance.below(12_000);
         self.scene.note(format_args!("{ms} ms pass"));
         self.scene.world.advance(ms);
-        self.scene.follow_events()?;
+        self.follow_events()?;
         for player in &mut self.players {
             player.take_in(&mut self.scene)?;
         }
@@ -292,7 +309,7 @@ impl Simulation {
                 }
             }
             self.scene.world.advance(2);
-            self.scene.follow_events()?;
+            self.follow_events()?;
             self.check_now()?;
             quiet = if self.scene.fingerprint == before { quiet + 1 } else { 0 };
             if quiet == 5 {
@@ -304,6 +321,15 @@ impl Simulation {
             }
         }
         Err("it never becomes quiet".into())
+    }
+
+    /// The broker had to drop something that it would rather have kept, and has counted it.
+    fn dropped(&mut self) -> bool {
+        let dropped = |shard: &mut Shard<Wire>| {
+            let counters = shard.settled_counters();
+            counters.get(Metric::DroppedQueueFull) + counters.get(Metric::DroppedTooLarge)
+        };
+        self.scene.world.shards.iter_mut().map(dropped).sum::<u64>() > 0
     }
 
     /// What the shards hold, for a failure.
@@ -351,14 +377,15 @@ impl Simulation {
         }
         for _ in 0..8 {
             self.scene.world.advance(3 * 3600 * 1000);
-            self.scene.follow_events()?;
+            self.follow_events()?;
             self.exchange(0)?;
             if self.players[0].conn.is_none() {
                 self.players[0].connect(&mut self.scene);
             }
         }
         (0..100).try_for_each(|_| self.exchange(0))?;
-        self.scene.wills.check(&self.players[0].wills_seen)?;
+        let dropped = self.dropped();
+        self.scene.wills.check(&self.players[0].wills_seen, dropped)?;
         self.part(0)
     }
 
@@ -366,8 +393,10 @@ impl Simulation {
         if self.players[index].conn.is_some() && index % 2 == 0 {
             self.players[index].break_off(&mut self.scene);
         }
-        if index % 3 == 0 || index == 0 {
-            // Its session ends by a clean start, otherwise by its expiry.
+        let forsaken = self.players[index].conn.is_none() && !self.players[index].role.durable;
+        if index % 3 == 0 || forsaken {
+            // Its session ends by a clean start, otherwise by its expiry. A connection that it has forsaken lives on at the
+            // broker until another one takes its place.
             self.players[index].role.ends = true;
             self.players[index].connect(&mut self.scene);
         }
@@ -379,7 +408,7 @@ impl Simulation {
     fn check_empty(&mut self) -> Result<(), String> {
         self.scene.world.advance(5000);
         let world = &self.scene.world;
-        let sum = |of: fn(&breakwater_shard::Shard<crate::Wire>) -> u64| world.shards.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&Shard<Wire>) -> u64| world.shards.iter().map(of).sum::<u64>();
         let counts = world.router.counts();
         let left = [
             ("connections", sum(|shard| shard.connections() as u64)),
@@ -411,9 +440,7 @@ fn tighten(plan: &mut Plan, chance: &mut Chance) {
     options.mailbox_bytes = 1024 + chance.below(8192) as u32;
     options.out_buffer_bytes = 300 + chance.below(4000) as u32;
     options.retained_per_turn = 1 + chance.below(3) as u32;
-    if chance.one_in(2) {
-        options.memory_bytes = 32 * 1024;
-    }
+    options.memory_bytes = *chance.pick(&[32 * 1024, 256 * 1024, 1 << 30]);
     plan.places = 1 + chance.below(3) as usize;
 }
 

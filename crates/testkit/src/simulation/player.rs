@@ -151,6 +151,8 @@ pub(crate) struct Player {
     /// It has asked for a clean start and doesn't know whether it got one: until then it must go on asking.
     starting_over: bool,
     pub(crate) subscriptions: BTreeMap<String, Held>,
+    /// Logical time at which it last unsubscribed from the shared group.
+    pub(crate) left_group: u64,
     pub(crate) outgoing: VecDeque<Outgoing>,
     /// QoS 2 deliveries that were received and are not released, with their message.
     incoming: BTreeMap<u16, Option<u32>>,
@@ -176,6 +178,7 @@ impl Player {
             incarnation: 0,
             starting_over: false,
             subscriptions: BTreeMap::new(),
+            left_group: 0,
             outgoing: VecDeque::new(),
             incoming: BTreeMap::new(),
             next_id: 0,
@@ -268,7 +271,7 @@ impl Player {
         }
     }
 
-    fn forget_session(&mut self) {
+    pub(crate) fn forget_session(&mut self) {
         self.subscriptions.values_mut().for_each(|held| held.since = None);
         self.outgoing.clear();
         self.incoming.clear();
@@ -444,6 +447,9 @@ impl Player {
         scene.note(format_args!("{} unsubscribes from {filter} ({id})", self.id));
         if let Some(held) = self.subscriptions.get_mut(&filter) {
             held.since = None;
+        }
+        if filter.starts_with('$') {
+            self.left_group = scene.tick;
         }
         let mut raw = Vec::new();
         UnsubscribeFilters::write(&filter, &mut raw);
@@ -750,11 +756,10 @@ impl Player {
         if first && !topic.starts_with("s/") {
             let key = (message.publisher, topic.to_owned(), message.qos, qos);
             let last = self.order.entry(key).or_default();
-            // Sent again, it may be the first copy since this player has subscribed.
-            let new_here = self
-                .subscriptions
-                .iter()
-                .all(|(filter, held)| !matches(filter, topic) || held.since.is_none_or(|since| since >= message.at));
+            // Sent again, it may be the first copy since this player has subscribed with this QoS.
+            let new_here = self.subscriptions.iter().all(|(filter, held)| {
+                !matches(filter, topic) || held.qos < qos || held.since.is_none_or(|since| since >= message.at)
+            });
             if message.seq < *last && !(new_here && message.transmissions > 1) {
                 return Err(format!("message {number} was overtaken by position {last}: {message:?}")); // [MQTT-4.6.0-6]
             }
