@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 use breakwater_contract::Token;
-use breakwater_contract::store::{Loaded, LogRecord, MessageLog, RetainedStore, SessionRecord, SessionStore, Submitted};
+use breakwater_contract::store::{
+    Loaded, LogRecord, MessageLog, RetainedStore, SessionRecord, SessionStore, Submitted,
+};
 use breakwater_proto::Message;
 
 /// Keeps nothing: what is durable is exactly what is in memory.
