@@ -160,7 +160,7 @@ impl Simulation {
             world: World::new(plan),
             chance,
             ledger: Ledger::default(),
-            wills: Wills { small, ..Wills::default() },
+            wills: Wills::new(small),
             tick: 0,
             trace: std::collections::VecDeque::new(),
             trace_lines: TRACE,

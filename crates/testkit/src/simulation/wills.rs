@@ -46,13 +46,17 @@ struct Standing {
 #[derive(Default)]
 pub(crate) struct Wills {
     /// The broker has so little memory that it may have no room for a connection.
-    pub(crate) small: bool,
+    small: bool,
     attempts: BTreeMap<u16, Attempt>,
     standings: BTreeMap<usize, Standing>,
     fates: BTreeMap<(usize, u32), (Fate, QoS)>,
 }
 
 impl Wills {
+    pub(crate) fn new(small: bool) -> Self {
+        Self { small, ..Self::default() }
+    }
+
     pub(crate) fn attempt(&mut self, port: u16, attempt: Attempt) {
         self.attempts.insert(port, attempt);
     }
