@@ -278,3 +278,19 @@ fn our_clients_of_5_resume_a_session_with_its_queue() {
 fn our_clients_of_5_carry_256_kib() {
     carries_256_kib(&Client::ours("mqttv5"));
 }
+
+#[test]
+fn bench_accounts_for_every_message_of_each_scenario() {
+    let broker = Broker::start();
+    let port = broker.port.to_string();
+    for scenario in [&["pair", "-n", "3"][..], &["fan-out", "-n", "5"], &["fan-in", "-n", "5"]] {
+        let mut command = breakwater();
+        command.arg("bench").args(scenario).args(["-p", &port, "-q", "1", "--rate", "500", "--json"]);
+        let lines = Program::start(command.args(["--duration", "0.2", "--warmup", "0.1"])).succeed();
+        let report = lines.join("\n");
+        for part in [r#""lost":0"#, r#""duplicates":0"#, r#""out_of_order":0"#, r#""unacknowledged":0"#, r#""p99_us":"#]
+        {
+            assert!(report.contains(part), "{scenario:?}: {part}: {report}");
+        }
+    }
+}
