@@ -197,7 +197,10 @@ impl<T: Send> Shard<T> {
         for (index, filter) in unsubscribe.filters().enumerate() {
             if index == most {
                 // Nobody has so many, and one packet must not keep a shard busy.
-                return Err(Cause::NotPermitted(ReasonCode::QuotaExceeded, "too many topic filters in one UNSUBSCRIBE"));
+                return Err(Cause::NotPermitted(
+                    ReasonCode::QuotaExceeded,
+                    "too many topic filters in one UNSUBSCRIBE",
+                ));
             }
             spend.deliveries = spend.deliveries.saturating_sub(COST);
             let removed = match parse_filter(filter) {
