@@ -11,6 +11,7 @@ use std::path::PathBuf;
 pub mod compare;
 pub mod counts;
 pub mod fuzz;
+pub mod neighbour;
 pub mod tidy;
 pub mod tie;
 

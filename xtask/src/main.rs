@@ -4,14 +4,15 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{compare, counts, fuzz, root, tidy, tie};
+use xtask::{compare, counts, fuzz, neighbour, root, tidy, tie};
 
 const USAGE: &str = "\
 cargo xtask tidy [--strict]                 check the rules that no compiler checks
 cargo xtask tie                             write the tests that carry a statement's tag into conformance.toml
 cargo xtask fuzz <target|all> [--seconds N] run a fuzz target (default 30 s), its corpus in fuzz/corpus/
 cargo xtask counts [--check|--bless] [NAME] instruction counts under callgrind; see docs/benchmarks.md
-cargo xtask compare [ROW...] [--write] ...  brokers side by side; --help lists rows and options";
+cargo xtask compare [ROW...] [--write] ...  brokers side by side; --help lists rows and options
+cargo xtask neighbour [--write] ...         what good clients notice of bad ones; --help lists options";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +35,7 @@ fn run(args: &[String]) -> Result<()> {
         "fuzz" => fuzz::command(&root(), rest),
         "counts" => counts::command(&root(), rest),
         "compare" => compare::command(&root(), rest),
+        "neighbour" => neighbour::command(&root(), rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
