@@ -91,6 +91,8 @@ pub(crate) struct Scene {
     pub(crate) chance: Chance,
     pub(crate) ledger: Ledger,
     pub(crate) wills: Wills,
+    /// The broker has so little memory that it may have to drop anything.
+    pub(crate) small: bool,
     /// Logical time: counts what players do.
     pub(crate) tick: u64,
     trace: std::collections::VecDeque<String>,
@@ -161,6 +163,7 @@ impl Simulation {
             chance,
             ledger: Ledger::default(),
             wills: Wills::new(small),
+            small,
             tick: 0,
             trace: std::collections::VecDeque::new(),
             trace_lines: TRACE,

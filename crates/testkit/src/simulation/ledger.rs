@@ -59,7 +59,7 @@ impl Ledger {
             }
             // What was begun with QoS 2 ends with the member that it was begun with [MQTT-4.8.2-5], and what a member has
             // when it leaves the group stays with it, also if its session ends later.
-            let left = players.iter().any(|player| player.left_group > message.at);
+            let left = players.iter().any(|player| player.left_group);
             if message.topic.starts_with("s/")
                 && message.qos == QoS::AtLeastOnce
                 && let Some(member) = group_owed
