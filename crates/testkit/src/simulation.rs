@@ -393,11 +393,11 @@ impl Simulation {
     }
 
     fn part(&mut self, index: usize) -> Result<(), String> {
-        if self.players[index].conn.is_some() && index % 2 == 0 {
+        if self.players[index].conn.is_some() && index.is_multiple_of(2) {
             self.players[index].break_off(&mut self.scene);
         }
         let forsaken = self.players[index].conn.is_none() && !self.players[index].role.durable;
-        if index % 3 == 0 || forsaken {
+        if index.is_multiple_of(3) || forsaken {
             // Its session ends by a clean start, otherwise by its expiry. A connection that it has forsaken lives on at the
             // broker until another one takes its place.
             self.players[index].role.ends = true;

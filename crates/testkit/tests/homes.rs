@@ -27,8 +27,8 @@ fn a_client_is_served_at_home_whichever_shard_accepted_it() {
     for client in &mut clients {
         client.subscribe("news", QoS::AtLeastOnce);
     }
-    for index in 0..clients.len() {
-        assert_eq!(clients[index].publish("news", QoS::AtLeastOnce, &[index as u8]), ReasonCode::Success);
+    for (index, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.publish("news", QoS::AtLeastOnce, &[index as u8]), ReasonCode::Success);
     }
     let all: Vec<Vec<u8>> = (0..clients.len() as u8).map(|index| vec![index]).collect();
     for client in &mut clients {

@@ -467,7 +467,7 @@ impl Player {
     /// A retained message to this player's own topic, always with the same QoS; sometimes an empty one that clears it.
     fn publish_kept(&mut self, scene: &mut Scene) {
         let topic = format!("keep/{}", self.index);
-        let qos = if self.index % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+        let qos = if self.index.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
         let clear = scene.chance.one_in(4);
         self.publish(scene, &topic, qos, true, clear);
     }
