@@ -19,6 +19,8 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Broker {
         let mut command = breakwater();
         command.args(["serve", "--listen", "tcp://127.0.0.1:0"]).args(flags);
+        // A thousand clients at once may take their time on a slow machine.
+        command.args(["--set", "mqtt.connect_timeout=1m"]);
         if !flags.contains(&"--shards") {
             command.args(["--shards", "2"]);
         }

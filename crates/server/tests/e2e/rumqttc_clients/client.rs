@@ -5,6 +5,8 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as five;
 use rumqttc::{Event, MqttOptions, Packet, v5};
 
+use crate::program::DEADLINE;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     Three,
@@ -42,8 +44,8 @@ enum Heard {
     Sent,
     Message(Message),
     Other,
-    /// The connection is over, with the reason that the broker gave.
-    Over(Option<u8>),
+    /// The connection is over, with the reason that the broker gave and what rumqttc says.
+    Over(Option<u8>, String),
 }
 
 /// Requests that wait between a client and its connection, at most.
@@ -81,7 +83,7 @@ impl Client {
                 Heard::Connected { session_present } => break session_present,
                 // Messages of a session that goes on may come before the event of its CONNACK is asked for.
                 Heard::Message(message) => client.early.push_back(message),
-                Heard::Over(reason) => panic!("the connection is over: {reason:?}"),
+                Heard::Over(_, fault) => panic!("the connection is over: {fault}"),
                 _ => {}
             }
         };
@@ -115,7 +117,7 @@ impl Client {
         loop {
             match self.hear().await {
                 Heard::Message(message) => return message,
-                Heard::Over(reason) => panic!("the connection is over: {reason:?}"),
+                Heard::Over(_, fault) => panic!("the connection is over: {fault}"),
                 _ => {}
             }
         }
@@ -132,13 +134,13 @@ impl Client {
             Side::Three(client, _) => client.disconnect().await.expect("it is open"),
             Side::Five(client, _) => client.disconnect().await.expect("it is open"),
         }
-        self.wait_for(|heard| matches!(heard, Heard::Sent | Heard::Over(_))).await;
+        self.wait_for(|heard| matches!(heard, Heard::Sent | Heard::Over(..))).await;
     }
 
     /// Waits for the end of the connection: the reason that the broker gave.
     pub(super) async fn last_words(mut self) -> Option<u8> {
         loop {
-            if let Heard::Over(reason) = self.hear().await {
+            if let Heard::Over(reason, _) = self.hear().await {
                 return reason;
             }
         }
@@ -149,7 +151,7 @@ impl Client {
             match self.hear().await {
                 heard if wanted(&heard) => return,
                 Heard::Message(message) => self.early.push_back(message),
-                Heard::Over(reason) => panic!("the connection is over: {reason:?}"),
+                Heard::Over(_, fault) => panic!("the connection is over: {fault}"),
                 _ => {}
             }
         }
@@ -157,13 +159,20 @@ impl Client {
 
     async fn hear(&mut self) -> Heard {
         match &mut self.side {
-            Side::Three(_, events) => events.poll().await.map_or(Heard::Over(None), heard_3),
+            Side::Three(_, events) => {
+                events.poll().await.map_or_else(|fault| Heard::Over(None, fault.to_string()), heard_3)
+            }
             Side::Five(_, events) => match events.poll().await {
                 Ok(event) => heard_5(event),
-                Err(v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect { reason_code, .. })) => {
-                    Heard::Over(Some(reason_code as u8))
+                Err(fault) => {
+                    let reason = match &fault {
+                        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect { reason_code, .. }) => {
+                            Some(*reason_code as u8)
+                        }
+                        _ => None,
+                    };
+                    Heard::Over(reason, fault.to_string())
                 }
-                Err(_) => Heard::Over(None),
             },
         }
     }
@@ -179,14 +188,17 @@ fn three(port: u16, wish: &Wish<'_>) -> Side {
     if let Some(topic) = wish.will {
         options.set_last_will(rumqttc::LastWill::new(topic, "died", rumqttc::QoS::AtLeastOnce, false));
     }
-    let (client, events) = rumqttc::AsyncClient::new(options, REQUESTS);
+    let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS);
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_connection_timeout(DEADLINE.as_secs());
+    events.set_network_options(network);
     Side::Three(client, Box::new(events))
 }
 
 fn five(port: u16, wish: &Wish<'_>) -> Side {
     let mut options = v5::MqttOptions::new(wish.id, LOOPBACK, port);
     options.set_keep_alive(KEEP_ALIVE).set_clean_start(!wish.keep_session);
-    options.set_max_packet_size(Some(PACKET_BYTES_MAX));
+    options.set_max_packet_size(Some(PACKET_BYTES_MAX)).set_connection_timeout(DEADLINE.as_secs());
     // It makes room for as many: four megabytes for each client at its default of 65,535.
     options.set_outgoing_inflight_upper_limit(100);
     options.set_session_expiry_interval(Some(if wish.keep_session { 600 } else { 0 }));
