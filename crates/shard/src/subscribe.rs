@@ -13,8 +13,8 @@ use crate::conn::Cause;
 use crate::ingress::Spend;
 use crate::shard::Shard;
 
-/// A (un)subscription costs about as much as so many deliveries.
-const COST: u32 = 4;
+/// A (un)subscription costs about as much as so many deliveries: with a wildcard it takes the lock of every shard.
+const COST: u32 = 32;
 
 /// A client that asks about so many filters that it can't take the answer.
 const ANSWER_TOO_LARGE: Cause =
