@@ -15,12 +15,16 @@ const ROUNDS: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     outs: Vec<Vec<u8>>,
+    /// Capacity of all of them.
+    outs_bytes: usize,
     tails: Vec<Vec<u8>>,
 }
 
-/// Out buffers kept: with [`OUT_KEPT`] at most 64 KiB x 64 a shard.
+/// Out buffers kept: 64, with 4 MiB in all. One may be larger than a read, or a publisher that fills every read would make
+/// its subscribers' buffers grow from nothing in every turn.
 const OUTS: usize = 64;
-const OUT_KEPT: usize = 64 * 1024;
+const OUT_KEPT: usize = 256 * 1024;
+const OUTS_BYTES: usize = 4 * 1024 * 1024;
 const TAILS: usize = 64;
 const TAIL_KEPT: usize = 8 * 1024;
 
@@ -31,6 +35,7 @@ impl Pool {
         if out.capacity() == 0
             && let Some(spare) = self.outs.pop()
         {
+            self.outs_bytes -= spare.capacity();
             *out = spare;
         }
     }
@@ -38,7 +43,9 @@ impl Pool {
     /// Takes an emptied out buffer.
     #[inline]
     pub(crate) fn give(&mut self, mut out: Vec<u8>) {
-        if out.capacity() > 0 && out.capacity() <= OUT_KEPT && self.outs.len() < OUTS {
+        let fits = out.capacity() <= OUT_KEPT && self.outs_bytes + out.capacity() <= OUTS_BYTES;
+        if out.capacity() > 0 && fits && self.outs.len() < OUTS {
+            self.outs_bytes += out.capacity();
             out.clear();
             self.outs.push(out);
         }
@@ -58,6 +65,7 @@ impl Pool {
     /// Gives everything back: called when the shard has gone quiet.
     pub(crate) fn release(&mut self) {
         self.outs = Vec::new();
+        self.outs_bytes = 0;
         self.tails = Vec::new();
     }
 }
