@@ -242,4 +242,9 @@ impl Broker {
         let shards = usize::from(world.plan.shards);
         world.fabric.network.reserve(connections, connections / shards * 2);
     }
+
+    /// Gives back the memory of the virtual network's empty buffers, so that they don't show in measurements.
+    pub fn release_spares(&self) {
+        self.world.borrow_mut().fabric.network.release_spares();
+    }
 }

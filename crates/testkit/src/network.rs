@@ -72,6 +72,11 @@ impl Network {
         self.slots.iter_mut().for_each(|slots| slots.reserve(per_shard));
     }
 
+    /// Gives back the memory of empty buffers.
+    pub(crate) fn release_spares(&mut self) {
+        self.spares = Vec::new();
+    }
+
     /// A new connection, on its way to being accepted.
     pub(crate) fn open(&mut self) -> u32 {
         let link = Link {

@@ -195,3 +195,59 @@ fn qos_1_that_found_no_room_in_its_turn_goes_out_when_there_is_room() {
     broker.step();
     assert_eq!(reader.payloads().len(), 2);
 }
+
+#[test]
+fn what_waits_for_absent_clients_keeps_nobody_from_connecting_or_publishing() {
+    let broker = Broker::with(|options, _| options.memory_bytes = 128 * KIB as u64);
+    let ids: Vec<String> = (0..8).map(|number| format!("sleeper{number}")).collect();
+    for id in &ids {
+        let mut sleeper = broker.client(id).persistent().connect();
+        sleeper.subscribe("t", QoS::AtLeastOnce);
+        sleeper.disconnect();
+    }
+    let mut publisher = broker.client("publisher").connect();
+    for number in 0..100_u32 {
+        let mut payload = vec![0; 4 * KIB];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        assert_eq!(publisher.publish("t", QoS::AtLeastOnce, &payload), ReasonCode::Success);
+    }
+    let held = broker.held_bytes();
+    assert!((64 * KIB as u64..96 * KIB as u64).contains(&held), "{held} bytes wait");
+    assert!(broker.counter(Metric::DroppedQueueFull) > 0);
+    for id in &ids {
+        let got = numbers(&mut broker.client(id).persistent().connect());
+        assert_eq!(got, (0..got.len() as u32).collect::<Vec<_>>());
+    }
+    assert_eq!(broker.held_bytes(), 0);
+}
+
+#[test]
+fn clients_that_publish_and_subscribe_do_not_hold_each_other_when_memory_is_full() {
+    let broker = Broker::with(|options, _| {
+        options.memory_bytes = 64 * KIB as u64;
+        options.limits.inflight_max = 2;
+    });
+    let mut clients: Vec<Client> = (0..4).map(|number| broker.client(&format!("peer{number}")).connect()).collect();
+    clients.iter_mut().for_each(|client| _ = client.subscribe("all", QoS::AtLeastOnce));
+    for client in &mut clients {
+        (0..40).for_each(|_| _ = client.send_publish("all", QoS::AtLeastOnce, false, &[0; 1024]));
+    }
+    let mut got = [0; 4];
+    for _ in 0..2000 {
+        for (client, got) in clients.iter_mut().zip(&mut got) {
+            while let Some(packet) = client.try_next() {
+                if packet.kind() == breakwater_proto::PacketKind::Publish {
+                    let mut ack = Vec::new();
+                    let id = packet.publish().packet_id;
+                    breakwater_proto::encode_puback(client.version, id, ReasonCode::Success, &mut ack);
+                    client.send(&ack);
+                    *got += 1;
+                }
+            }
+        }
+        broker.advance(Duration::from_millis(1));
+    }
+    let dropped = broker.counter(Metric::DroppedQueueFull);
+    assert_eq!(got.iter().sum::<u64>() + dropped, 4 * 4 * 40);
+    assert_eq!(broker.held_bytes(), 0);
+}
