@@ -1,8 +1,8 @@
 //! The project's own chores, run as `cargo xtask <chore>`.
 //!
 //! `tidy` holds the rules of the house that no compiler checks, `tie` records which test proves which statement of
-//! the specification, `fuzz` runs the fuzz targets on a stable toolchain, `counts` compares instruction counts with
-//! the ones kept in `counts.toml`. Not here: anything that a user of the broker needs.
+//! the specification, `fuzz` runs the fuzz targets on a stable toolchain, `simulate` plays the simulation, `counts`
+//! compares instruction counts with the ones kept in `counts.toml`. Not here: anything that a user of the broker needs.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a chore talks to the terminal")]
 
@@ -12,6 +12,7 @@ pub mod compare;
 pub mod counts;
 pub mod fuzz;
 pub mod neighbour;
+pub mod simulate;
 pub mod tidy;
 pub mod tie;
 

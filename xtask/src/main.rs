@@ -4,12 +4,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{compare, counts, fuzz, neighbour, root, tidy, tie};
+use xtask::{compare, counts, fuzz, neighbour, root, simulate, tidy, tie};
 
 const USAGE: &str = "\
 cargo xtask tidy [--strict]                 check the rules that no compiler checks
 cargo xtask tie                             write the tests that carry a statement's tag into conformance.toml
 cargo xtask fuzz <target|all> [--seconds N] run a fuzz target (default 30 s), its corpus in fuzz/corpus/
+cargo xtask simulate [--seeds A..B]         play seeds of the simulation (default 0..10000); one seed alone shows all
 cargo xtask counts [--check|--bless] [NAME] instruction counts under callgrind; see docs/benchmarks.md
 cargo xtask compare [ROW...] [--write] ...  brokers side by side; --help lists rows and options
 cargo xtask neighbour [--write] ...         what good clients notice of bad ones; --help lists options";
@@ -33,6 +34,7 @@ fn run(args: &[String]) -> Result<()> {
         "tidy" => tidy::command(&root(), rest),
         "tie" => tie::command(&root()),
         "fuzz" => fuzz::command(&root(), rest),
+        "simulate" => simulate::command(&root(), rest),
         "counts" => counts::command(&root(), rest),
         "compare" => compare::command(&root(), rest),
         "neighbour" => neighbour::command(&root(), rest),
