@@ -210,7 +210,7 @@ impl Retained {
         }
     }
 
-    fn get(&self, key: &HashKey, topic: &str, now: Instant) -> Option<(Message, u64)> {
+    pub(crate) fn get(&self, key: &HashKey, topic: &str, now: Instant) -> Option<(Message, u64)> {
         let hash = key.text(topic);
         let stripe = read(self.stripe(hash).1);
         stripe.live(stripe.find(hash, topic)?, now)

@@ -350,6 +350,11 @@ impl Router {
         self.retained.remove(&self.key, topic, None).replaced
     }
 
+    /// The retained message of one topic.
+    pub fn retained(&self, topic: &str, now: Instant) -> Option<Message> {
+        self.retained.get(&self.key, topic, now).map(|(message, _)| message)
+    }
+
     /// Appends retained messages that match the cursor's filter and have not expired, with their revisions, after at most
     /// `budget` looks at the index.
     pub fn retained_next(

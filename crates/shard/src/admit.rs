@@ -300,6 +300,9 @@ impl<T: Send> Shard<T> {
         }
         let (session, present) = self.session_for(driver, &entrant);
         self.bind(slot, session, &entrant);
+        if present {
+            self.serve_retained(self.subscriber_of(session));
+        }
         self.announce(driver, slot, session, present, &entrant);
         Ok(())
     }
@@ -337,7 +340,7 @@ impl<T: Send> Shard<T> {
             expires_at: Instant(0),
             check_at: NEVER,
             will_pending: false,
-            owed: 0,
+            owed: None,
             shares: false,
         };
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]

@@ -1,38 +1,41 @@
 //! Retained messages: kept when published, sent to who subscribes, in slices.
 
+use std::collections::VecDeque;
+
 use breakwater_contract::Metric;
 use breakwater_proto::{Message, MessageView};
 use breakwater_router::{PackedGrant, Progress, RetainedCursor, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
-use crate::conn::NONE;
-use crate::driver::Driver;
 use crate::shard::Shard;
+use crate::sys::is_sys;
 
 /// Index entries that are looked at to find one slice.
 const VISITS: usize = 512;
-/// Jobs looked at in one turn: those that wait for their subscriber cost a look each.
-const LOOKS: usize = 64;
+/// Answers looked at in one turn: those that wait for their subscriber, and those that are empty, cost a look each.
+const LOOKS: usize = 256;
+/// The tree of `$SYS` costs about as much to write down as so many retained messages.
+const SYS_COST: usize = 64;
 /// Bytes of retained messages sent ahead of a subscriber that reads slowly.
 const AHEAD: usize = 128 * 1024;
 
-/// A subscriber on its way through the retained messages of a filter.
+/// What a session is owed of retained messages. Lives with it, so that it ends with it.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    /// One for each filter, oldest first.
+    answers: VecDeque<Answer>,
+    /// The session is in the shard's list of those to serve.
+    listed: bool,
+}
+
+/// A subscriber's way through the retained messages of a filter.
 #[derive(Debug)]
-pub(crate) struct RetainedJob {
-    who: Subscriber,
+struct Answer {
     cursor: RetainedCursor,
     grant: PackedGrant,
     found: Vec<(Message, u64)>,
-    filter_is_sys: bool,
     /// SUBACK is written: the messages may follow.
-    pub(crate) ready: bool,
-}
-
-impl RetainedJob {
-    pub(crate) fn new(who: Subscriber, filter: &str, grant: PackedGrant) -> Self {
-        let filter_is_sys = filter.starts_with("$SYS");
-        Self { who, cursor: RetainedCursor::new(filter), grant, found: Vec::new(), filter_is_sys, ready: false }
-    }
+    ready: bool,
 }
 
 impl<T: Send> Shard<T> {
@@ -53,47 +56,70 @@ impl<T: Send> Shard<T> {
     /// that one begins anew: who asks faster than it reads is owed one answer per filter, not one per SUBSCRIBE.
     pub(crate) fn owe_retained(&mut self, who: Subscriber, filter: &str, grant: PackedGrant) {
         self.forgive_retained(who, filter);
-        self.retained.push_back(RetainedJob::new(who, filter, grant));
-        self.count_owed(who, true);
+        let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return };
+        let answer = Answer { cursor: RetainedCursor::new(filter), grant, found: Vec::new(), ready: false };
+        resident.owed.get_or_insert_default().answers.push_back(answer);
+        self.serve_retained(who);
     }
 
     /// What is left of an answer is owed no more: the subscription has ended, or is made anew.
     pub(crate) fn forgive_retained(&mut self, who: Subscriber, filter: &str) {
-        if self.sessions.get_of(who.slot, who.generation).is_none_or(|resident| resident.owed == 0) {
-            return;
-        }
-        let place = self.retained.iter().position(|job| job.who == who && job.cursor.filter() == filter);
-        if place.and_then(|place| self.retained.remove(place)).is_some() {
-            self.count_owed(who, false);
+        if let Some(resident) = self.sessions.get_of(who.slot, who.generation)
+            && let Some(owed) = &mut resident.owed
+            && let Some(place) = owed.answers.iter().position(|answer| answer.cursor.filter() == filter)
+        {
+            owed.answers.remove(place);
         }
     }
 
-    fn count_owed(&mut self, who: Subscriber, more: bool) {
-        if let Some(resident) = self.sessions.get_of(who.slot, who.generation) {
-            resident.owed = if more { resident.owed + 1 } else { resident.owed - 1 };
+    /// SUBACK is written: what the session is owed may follow.
+    pub(crate) fn release_retained(&mut self, session: u32) {
+        if let Some(resident) = self.sessions.get_mut(session)
+            && let Some(owed) = &mut resident.owed
+        {
+            owed.answers.iter_mut().rev().take_while(|answer| !answer.ready).for_each(|answer| answer.ready = true);
+        }
+    }
+
+    /// Puts a session that is owed something into the list of those to serve.
+    pub(crate) fn serve_retained(&mut self, who: Subscriber) {
+        if let Some(resident) = self.sessions.get_of(who.slot, who.generation)
+            && let Some(owed) = &mut resident.owed
+            && !std::mem::replace(&mut owed.listed, true)
+        {
+            self.retained.push_back(who);
         }
     }
 
     /// Goes on with the subscribers that are owed retained messages. Answers whether some wait for room; `more`: some can
     /// go on at once.
-    pub(crate) fn work_retained<D: Driver<Transport = T>>(&mut self, _driver: &mut D, more: &mut bool) -> bool {
+    pub(crate) fn work_retained(&mut self, more: &mut bool) -> bool {
         let mut budget = self.options.retained_per_turn as usize;
-        let mut waiting = false;
-        for _ in 0..self.retained.len().min(LOOKS) {
-            let Some(mut job) = self.retained.pop_front() else { break };
-            match self.work_one(&mut job, &mut budget) {
-                Slice::Done => {
-                    self.count_owed(job.who, false);
-                    continue;
-                }
+        let mut looks = LOOKS;
+        let (mut waiting, mut moved) = (false, false);
+        for _ in 0..self.retained.len() {
+            if looks == 0 || budget == 0 {
+                // Those not looked at may have to wait as well; then there is no hurry.
+                *more |= moved;
+                waiting = true;
+                break;
+            }
+            let Some(who) = self.retained.pop_front() else { break };
+            looks -= 1;
+            let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { continue };
+            let Some(mut owed) = resident.owed.take() else { continue };
+            owed.listed = false;
+            let slice = self.work_owed(who, &mut owed, &mut looks, &mut budget, &mut moved);
+            if let Some(resident) = self.sessions.get_of(who.slot, who.generation) {
+                resident.owed = Some(owed).filter(|owed| !owed.answers.is_empty());
+            }
+            match slice {
+                // It is served again when it comes back.
+                Slice::Done | Slice::Away => continue,
                 Slice::Waits => waiting = true,
                 Slice::More => *more = true,
             }
-            self.retained.push_back(job);
-            if budget == 0 {
-                *more = true;
-                break;
-            }
+            self.serve_retained(who);
         }
         if self.retained.is_empty() && self.retained.capacity() > 64 {
             self.retained.shrink_to(16);
@@ -101,71 +127,101 @@ impl<T: Send> Shard<T> {
         waiting
     }
 
-    fn work_one(&mut self, job: &mut RetainedJob, budget: &mut usize) -> Slice {
-        if !job.ready {
+    /// Answer after answer of one session. `moved`: some of it was got over with.
+    fn work_owed(
+        &mut self,
+        who: Subscriber,
+        owed: &mut Owed,
+        looks: &mut usize,
+        budget: &mut usize,
+        moved: &mut bool,
+    ) -> Slice {
+        while let Some(answer) = owed.answers.front_mut() {
+            let before = *budget;
+            let slice = self.work_one(who, answer, budget);
+            *moved |= matches!(slice, Slice::Done) || *budget < before;
+            if !matches!(slice, Slice::Done) {
+                return slice;
+            }
+            owed.answers.pop_front();
+            if *looks == 0 {
+                return if owed.answers.is_empty() { Slice::Done } else { Slice::More };
+            }
+            *looks -= 1;
+        }
+        Slice::Done
+    }
+
+    fn work_one(&mut self, who: Subscriber, answer: &mut Answer, budget: &mut usize) -> Slice {
+        if !answer.ready {
             // The connection ended within its SUBSCRIBE: there was no SUBACK.
             return Slice::Done;
         }
-        if job.filter_is_sys {
-            self.send_sys(job.who, job.grant, job.cursor.filter());
+        if is_sys(answer.cursor.filter()) {
+            if *budget == 0 {
+                return Slice::More;
+            }
+            *budget = budget.saturating_sub(SYS_COST);
+            self.send_sys(who, answer.grant, answer.cursor.filter());
             return Slice::Done;
         }
+        // Found in an earlier turn: newer messages may have gone out to the subscriber since.
+        let mut old = answer.found.len();
         loop {
-            while let Some((message, _revision)) = job.found.last() {
-                if !self.has_room_for_retained(job.who) {
-                    return if self.sessions.get_of(job.who.slot, job.who.generation).is_some() {
-                        Slice::Waits
-                    } else {
-                        Slice::Done
-                    };
+            while !answer.found.is_empty() {
+                match self.room_for_retained(who) {
+                    Room::Enough => {}
+                    Room::None => return Slice::Waits,
+                    Room::Away => return Slice::Away,
                 }
                 if *budget == 0 {
                     return Slice::More;
                 }
                 *budget -= 1;
-                let message = message.clone();
-                job.found.pop();
-                self.send_retained(job, &message);
+                let Some((mut message, _revision)) = answer.found.pop() else { break };
+                if answer.found.len() < old {
+                    match self.router.retained(message.topic(), self.now) {
+                        Some(current) => message = current,
+                        None => continue,
+                    }
+                }
+                self.send_retained(who, answer.grant, &message);
             }
-            match self.router.retained_next(&mut job.cursor, self.now, VISITS, &mut job.found) {
-                Progress::Done if job.found.is_empty() => return Slice::Done,
-                _ => job.found.reverse(),
+            old = 0;
+            match self.router.retained_next(&mut answer.cursor, self.now, VISITS, &mut answer.found) {
+                Progress::Done if answer.found.is_empty() => return Slice::Done,
+                _ => answer.found.reverse(),
             }
-            if job.found.is_empty() {
+            if answer.found.is_empty() {
                 return Slice::More;
             }
         }
     }
 
     /// Retained messages wait for a slow subscriber where they are, rather than fill its queue.
-    fn has_room_for_retained(&mut self, who: Subscriber) -> bool {
+    fn room_for_retained(&mut self, who: Subscriber) -> Room {
         let limits = &self.options.limits;
-        let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return false };
-        let queued = resident.session.queue_len() as u32;
-        if queued > limits.queue_messages_max / 2 {
-            return false;
-        }
+        let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return Room::Away };
+        let Some(conn) = self.conns.get(resident.conn) else { return Room::Away };
         let ahead = AHEAD.min(self.options.out_buffer_bytes as usize / 2);
-        match self.conns.get(resident.conn) {
-            Some(conn) => conn.unsent() <= ahead,
-            None => resident.conn == NONE && resident.session.is_durable(),
-        }
+        let queued = resident.session.queue_len() as u32;
+        if queued <= limits.queue_messages_max / 2 && conn.unsent() <= ahead { Room::Enough } else { Room::None }
     }
 
-    fn send_retained(&mut self, job: &RetainedJob, message: &Message) {
-        if job.grant.no_local() && message.view().origin == job.who.as_u64() {
+    fn send_retained(&mut self, who: Subscriber, grant: PackedGrant, message: &Message) {
+        if grant.no_local() && message.view().origin == who.as_u64() {
             return; // [MQTT-3.8.3-3]
         }
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut shared = Shared::owned(message, &mut encoded);
-        let id = [job.grant.subscription_id()];
+        let id = [grant.subscription_id()];
         let delivery = Delivery {
-            qos: message.view().qos.min(job.grant.qos()),
+            qos: message.view().qos.min(grant.qos()),
             retain: true, // [MQTT3-3.3.1-8]
             subscription_ids: if id[0] == 0 { &[] } else { &id },
             shared: false,
         };
-        self.deliver_as(&mut shared, job.who, &delivery);
+        self.deliver_as(&mut shared, who, &delivery);
         self.encoded = encoded;
     }
 }
@@ -174,5 +230,13 @@ enum Slice {
     Done,
     /// The subscriber has no room.
     Waits,
+    /// The subscriber has no connection.
+    Away,
     More,
+}
+
+enum Room {
+    Enough,
+    None,
+    Away,
 }

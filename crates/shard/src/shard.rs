@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric};
 use breakwater_proto::Instant;
-use breakwater_router::{Matches, Router, Target};
+use breakwater_router::{Matches, Router, Subscriber, Target};
 use breakwater_session::{Drops, Limits, Link, Session};
 use hashbrown::HashTable;
 
@@ -18,7 +18,7 @@ use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
 use crate::mail::Batch;
 use crate::options::Options;
-use crate::retained::RetainedJob;
+use crate::retained::Owed;
 use crate::slab::Slab;
 use crate::sys::Pages;
 use crate::wheel::{Kind, Timer, Wheel};
@@ -82,8 +82,8 @@ pub(crate) struct Resident {
     /// When its next timer fires that still counts; [`NEVER`] while there is none.
     pub(crate) check_at: Instant,
     pub(crate) will_pending: bool,
-    /// Answers of retained messages that it still waits for.
-    pub(crate) owed: u32,
+    /// Retained messages that it still waits for.
+    pub(crate) owed: Option<Box<Owed>>,
     /// Member of a shared group: its comings and goings concern the router.
     pub(crate) shares: bool,
 }
@@ -119,7 +119,8 @@ pub struct Shard<T: Send> {
     /// Batch of each neighbour that is half done.
     pub(crate) inbox: Vec<Option<Progress>>,
     pub(crate) jobs: VecDeque<Job>,
-    pub(crate) retained: VecDeque<RetainedJob>,
+    /// Sessions that are owed retained messages and can be served, each once.
+    pub(crate) retained: VecDeque<Subscriber>,
     pub(crate) completions: VecDeque<Completion>,
     pub(crate) matches: Matches,
     pub(crate) walked: Vec<Target>,
@@ -321,7 +322,7 @@ impl<T: Send> Shard<T> {
                 self.ingress_guarded(driver, slot);
             }
         }
-        let waiting_retained = self.work_retained(driver, &mut more);
+        let waiting_retained = self.work_retained(&mut more);
         self.periodic(driver);
         self.post(driver);
         self.flush(driver);

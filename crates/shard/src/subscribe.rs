@@ -12,6 +12,7 @@ use breakwater_router::{Grant, PackedGrant, Subscribed};
 use crate::conn::Cause;
 use crate::ingress::Spend;
 use crate::shard::Shard;
+use crate::sys::is_sys;
 
 /// A (un)subscription costs about as much as so many deliveries: with a wildcard it takes the lock of every shard.
 const COST: u32 = 32;
@@ -28,7 +29,7 @@ impl<T: Send> Shard<T> {
         spend: &mut Spend,
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(true) };
-        let (version, bridge) = (conn.link.version, conn.flags.bridge);
+        let (version, bridge, session) = (conn.link.version, conn.flags.bridge, conn.session);
         if subscribe.subscription_id.is_some() && !self.options.limits.subscription_ids_available {
             return Err(Violation::SubscriptionIdentifiersNotSupported.into());
         }
@@ -68,8 +69,7 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
-        // Those of this packet are the last ones.
-        self.retained.iter_mut().rev().take_while(|job| !job.ready).for_each(|job| job.ready = true);
+        self.release_retained(session);
         self.forget_questions(slot);
         Ok(true)
     }
@@ -168,7 +168,7 @@ impl<T: Send> Shard<T> {
         filter: &str,
         options: SubscribeOptions,
     ) -> Result<(), ReasonCode> {
-        if filter == "$SYS" || filter.starts_with("$SYS/") {
+        if is_sys(filter) {
             let loopback = self.conns.get(slot).is_some_and(|conn| conn.peer.address.ip().to_canonical().is_loopback());
             if !loopback && !self.options.sys_for_all {
                 return Err(ReasonCode::NotAuthorized);

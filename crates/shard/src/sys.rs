@@ -1,4 +1,4 @@
-//! `$SYS`: the broker about itself. Costs nothing while nobody reads.
+//! `$SYS`: the broker about itself. Costs a look per topic and interval while nobody reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,6 +75,11 @@ impl Pages {
     }
 }
 
+/// Whether a filter begins in the broker's own tree.
+pub(crate) fn is_sys(filter: &str) -> bool {
+    filter.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl<T: Send> Shard<T> {
     /// Once a second: the page. At the interval, on the first shard: `$SYS`, if anybody reads it.
     pub(crate) fn periodic<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
@@ -123,7 +128,6 @@ impl<T: Send> Shard<T> {
         if self.router.counts().subscriptions == 0 {
             return;
         }
-        // One probe tells whether any filter reaches into the tree before anything is formatted.
         for (topic, value) in self.sys_tree() {
             self.router.matches(self.id, &topic, &mut self.matches);
             if !self.matches.is_empty() {
