@@ -169,6 +169,16 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// The reference-counted copy, if there is one.
+    #[must_use]
+    pub fn copy(&self) -> Option<Message> {
+        match &self.source {
+            Source::Given(message) => Some(Message::clone(message)),
+            Source::Built(message) => Some(message.clone()),
+            Source::Bytes => None,
+        }
+    }
+
     /// Appends the packet as encoded for an earlier connection of the same layout. False: not there, encode it.
     #[inline]
     pub(crate) fn append_encoded(&self, layout: Layout, packet_id: u16, out: &mut Vec<u8>) -> bool {

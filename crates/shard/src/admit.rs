@@ -301,6 +301,7 @@ impl<T: Send> Shard<T> {
         let (session, present) = self.session_for(driver, &entrant);
         self.bind(slot, session, &entrant);
         if present {
+            self.adopt_jobs(slot, session);
             self.serve_retained(self.subscriber_of(session));
         }
         self.announce(driver, slot, session, present, &entrant);

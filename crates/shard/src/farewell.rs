@@ -162,7 +162,7 @@ impl<T: Send> Shard<T> {
         if view.retain {
             self.retain(view); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
-        let mut spend = Spend { deliveries: u32::MAX, bytes: u32::MAX };
+        let mut spend = Spend { deliveries: u32::MAX, bytes: self.options.turn.appended_bytes };
         self.route_one(driver, view, None, &mut spend);
     }
 

@@ -1,17 +1,19 @@
 //! Mail from other shards, and large fan-outs: work that is taken up again where the last turn left it.
 
 use breakwater_contract::{Completion, Metric};
-use breakwater_proto::{MessageView, QoS, Split, decode_publish, split};
-use breakwater_router::Subscriber;
-use breakwater_session::Shared;
+use breakwater_proto::{Message, MessageView, QoS, Split, decode_publish, split};
+use breakwater_router::{Snapshot, Subscriber};
+use breakwater_session::{Delivered, Shared};
 
 use crate::driver::{Driver, ShardId};
-use crate::mail::{Batch, Control, Entry, Mail};
+use crate::mail::{Batch, Control, Entry, Mail, Routed};
 use crate::route::Run;
 use crate::shard::Shard;
 
 /// Members of a large set served at a time.
 const CHUNK: usize = 1024;
+/// What a delivery costs apart from its bytes, in bytes: short messages to many targets must not make a turn long.
+const DELIVERY: usize = 64;
 /// Spare batches kept per shard.
 const SPARES: usize = 16;
 
@@ -20,15 +22,32 @@ const SPARES: usize = 16;
 pub(crate) struct Progress {
     batch: Box<Batch>,
     entry: usize,
+    place: Place,
+}
+
+/// How far the work on an entry has come.
+#[derive(Debug, Default)]
+struct Place {
     /// Next target, or position in the large set.
     target: usize,
     /// First of the identifiers that targets still to come refer to.
     id: usize,
+    /// The copy that sessions keep, once one of them asked for it: all that are still to come share it.
+    message: Option<Message>,
 }
 
 impl Progress {
     pub(crate) fn new(batch: Box<Batch>) -> Self {
-        Self { batch, entry: 0, target: 0, id: 0 }
+        Self { batch, entry: 0, place: Place::default() }
+    }
+}
+
+impl Place {
+    /// Identifiers of a target beyond its first; the targets come in order.
+    fn more_ids<'a>(&mut self, batch: &'a Batch, routed: &Routed) -> &'a [u32] {
+        let more = &batch.ids[self.id..self.id + usize::from(routed.more_ids)];
+        self.id += more.len();
+        more
     }
 }
 
@@ -127,6 +146,20 @@ impl<T: Send> Shard<T> {
         !self.jobs.is_empty()
     }
 
+    /// A session has a connection again: large fan-outs that it has begun hold this one up too, or what it says next would
+    /// overtake them.
+    pub(crate) fn adopt_jobs(&mut self, slot: u32, session: u32) {
+        let origin = self.subscriber_of(session).as_u64();
+        let Some(generation) = self.conns.generation(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        for job in &mut self.jobs {
+            if job.progress.batch.entries.first().is_some_and(|entry| entry.origin == origin) {
+                (job.owner, job.generation) = (Some(slot), generation);
+                conn.jobs += 1;
+            }
+        }
+    }
+
     /// Works off a batch as far as `budget` reaches. `Err`: go on later.
     fn work<D: Driver<Transport = T>>(
         &mut self,
@@ -138,22 +171,19 @@ impl<T: Send> Shard<T> {
             if *budget == 0 {
                 return Err(progress);
             }
-            let wire = &progress.batch.wire[entry.wire.0 as usize..entry.wire.1 as usize];
-            let (done, cost) = if entry.large.is_some() {
-                self.work_large(driver, entry, wire, &mut progress.target, *budget)
+            let place = &mut progress.place;
+            let (done, cost) = if let Some(snapshot) = &entry.large {
+                self.work_large(driver, &progress.batch, entry, snapshot, place, *budget)
             } else {
-                let cost =
-                    self.work_few(driver, &progress.batch, entry, &mut progress.target, &mut progress.id, *budget);
-                (progress.target >= entry.targets.1 as usize, cost)
+                let cost = self.work_few(driver, &progress.batch, entry, place, *budget);
+                (place.target >= entry.targets.1 as usize, cost)
             };
             *budget = budget.saturating_sub(cost);
             if done {
                 progress.entry += 1;
-                progress.target = progress
-                    .batch
-                    .entries
-                    .get(progress.entry)
-                    .map_or(0, |next| if next.large.is_some() { 0 } else { next.targets.0 as usize });
+                let next = progress.batch.entries.get(progress.entry);
+                place.target = next.map_or(0, |next| if next.large.is_some() { 0 } else { next.targets.0 as usize });
+                place.message = None;
             }
         }
         Ok(progress.batch)
@@ -165,92 +195,95 @@ impl<T: Send> Shard<T> {
         driver: &mut D,
         batch: &Batch,
         entry: &Entry,
-        target: &mut usize,
-        id: &mut usize,
+        place: &mut Place,
         budget: usize,
     ) -> usize {
-        let wire = &batch.wire[entry.wire.0 as usize..entry.wire.1 as usize];
-        let mut ids = std::mem::take(&mut self.ids);
-        let end = (entry.targets.1 as usize).min(*target + chunk(budget, wire));
-        let mut outgoing = Outgoing::new(entry, wire, &mut self.converted);
-        let mut encoded = std::mem::take(&mut self.encoded);
-        let mut cost = wire.len();
-        for routed in &batch.targets[*target..end] {
-            let who = Subscriber { shard: self.id, generation: routed.generation, slot: routed.slot };
-            let more = &batch.ids[*id..*id + routed.more_ids as usize];
-            *id += more.len();
-            cost += wire.len();
-            match &mut outgoing {
-                Outgoing::Run(run, converted) if entry.group.is_none() => {
-                    self.deliver_run(driver, who, routed.grant, more, run, converted);
+        let wire = batch.wire_in(entry);
+        let end = (entry.targets.1 as usize).min(place.target + chunk(budget, wire));
+        let targets = &batch.targets[place.target..end];
+        place.target = end;
+        let cost = wire.len() + targets.len() * (wire.len() + DELIVERY);
+        match Outgoing::new(entry, wire, &mut self.converted) {
+            Outgoing::Run(run, mut converted) => {
+                for routed in targets {
+                    let more = place.more_ids(batch, routed);
+                    self.deliver_run(driver, routed.at(self.id), routed.grant, more, &run, &mut converted);
                 }
-                Outgoing::Run(..) | Outgoing::Nothing => {}
-                Outgoing::One(view) => {
+                self.converted = converted;
+            }
+            Outgoing::One(view) => {
+                let mut ids = std::mem::take(&mut self.ids);
+                let mut encoded = std::mem::take(&mut self.encoded);
+                let earlier = place.message.take();
+                let mut message = shared(view, earlier.as_ref(), &mut encoded);
+                for routed in targets {
                     ids.clear();
+                    let more = place.more_ids(batch, routed);
                     if routed.grant.subscription_id() != 0 {
                         ids.push(routed.grant.subscription_id());
                         ids.extend_from_slice(more);
                     }
-                    let mut message = Shared::borrowed(*view, &mut encoded);
+                    let who = routed.at(self.id);
                     let outcome = self.deliver_one(&mut message, who, routed.grant, &ids, entry.group.is_some());
                     if let Some(attempt) = entry.group
-                        && matches!(outcome, None | Some(breakwater_session::Delivered::Dropped(_)))
+                        && matches!(outcome, None | Some(Delivered::Dropped(_)))
                     {
-                        let view = *view;
                         self.try_group(driver, attempt, Some(who), &view);
                     }
                 }
+                place.message = message.copy();
+                self.encoded = encoded;
+                self.ids = ids;
             }
+            Outgoing::Nothing => targets.iter().for_each(|routed| _ = place.more_ids(batch, routed)),
         }
-        if let Outgoing::Run(_, converted) = outgoing {
-            self.converted = converted;
-        }
-        *target = end;
-        self.encoded = encoded;
-        self.ids = ids;
         cost
     }
 
-    /// A chunk of a large set.
+    /// A chunk of a large set: whether it was the last, and what it cost.
     fn work_large<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
+        batch: &Batch,
         entry: &Entry,
-        wire: &[u8],
-        position: &mut usize,
+        snapshot: &Snapshot,
+        place: &mut Place,
         budget: usize,
     ) -> (bool, usize) {
-        let Some(snapshot) = &entry.large else { return (true, 0) };
+        let wire = batch.wire_in(entry);
+        let origin = Subscriber::from_u64(entry.origin);
         let mut walked = std::mem::take(&mut self.walked);
         walked.clear();
-        let done = snapshot.walk(position, chunk(budget, wire), |target| walked.push(target));
-        let origin = Subscriber::from_u64(entry.origin);
-        let mut outgoing = Outgoing::new(entry, wire, &mut self.converted);
-        let mut encoded = std::mem::take(&mut self.encoded);
-        for target in &walked {
-            if target.subscriber == origin && target.grant.no_local() {
-                continue; // [MQTT-3.8.3-3]
+        let done = snapshot.walk(&mut place.target, chunk(budget, wire), |target| {
+            // Not to the publisher, where it said so [MQTT-3.8.3-3].
+            if target.subscriber != origin || !target.grant.no_local() {
+                walked.push(target);
             }
-            let id = [target.grant.subscription_id()];
-            match &mut outgoing {
-                Outgoing::Run(run, converted) => {
-                    self.deliver_run(driver, target.subscriber, target.grant, &[], run, converted);
+        });
+        match Outgoing::new(entry, wire, &mut self.converted) {
+            Outgoing::Run(run, mut converted) => {
+                for target in &walked {
+                    self.deliver_run(driver, target.subscriber, target.grant, &[], &run, &mut converted);
                 }
-                Outgoing::One(view) => {
-                    let mut message = Shared::borrowed(*view, &mut encoded);
+                self.converted = converted;
+            }
+            Outgoing::One(view) => {
+                let mut encoded = std::mem::take(&mut self.encoded);
+                let earlier = place.message.take();
+                let mut message = shared(view, earlier.as_ref(), &mut encoded);
+                for target in &walked {
+                    let id = [target.grant.subscription_id()];
                     let ids = if id[0] == 0 { &[][..] } else { &id[..] };
                     self.deliver_one(&mut message, target.subscriber, target.grant, ids, false);
                 }
-                Outgoing::Nothing => {}
+                place.message = message.copy();
+                self.encoded = encoded;
             }
+            Outgoing::Nothing => {}
         }
-        if let Outgoing::Run(_, converted) = outgoing {
-            self.converted = converted;
-        }
-        let cost = wire.len() * walked.len();
+        let cost = (walked.len() + 1) * (wire.len() + DELIVERY);
         self.walked = walked;
-        self.encoded = encoded;
-        (done, cost.max(1))
+        (done, cost)
     }
 
     pub(crate) fn take_completions<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
@@ -269,7 +302,15 @@ impl<T: Send> Shard<T> {
 
 /// Targets to serve before looking at the budget again.
 fn chunk(budget: usize, wire: &[u8]) -> usize {
-    (budget / wire.len().max(1)).clamp(1, CHUNK)
+    (budget / (wire.len() + DELIVERY)).clamp(1, CHUNK)
+}
+
+/// A message on its way to the targets of a chunk; `earlier`: the copy that an earlier chunk has made.
+fn shared<'a>(view: MessageView<'a>, earlier: Option<&'a Message>, encoded: &'a mut Vec<u8>) -> Shared<'a> {
+    match earlier {
+        Some(message) => Shared::owned(message, encoded),
+        None => Shared::borrowed(view, encoded),
+    }
 }
 
 /// An entry, ready to be delivered.

@@ -64,8 +64,6 @@ pub struct Batch {
     pub(crate) ids: Vec<u32>,
     /// Shard whose batch this is, and to which it goes home.
     pub(crate) home: ShardId,
-    /// Times that entries were handed on by the receiver.
-    pub(crate) bounced: bool,
 }
 
 /// One message, or a run of QoS 0 messages of one topic from one publisher, and its targets.
@@ -105,9 +103,24 @@ pub(crate) struct Routed {
     pub(crate) grant: PackedGrant,
 }
 
+impl Routed {
+    /// Its full name: it lives at the shard that the batch is for.
+    pub(crate) fn at(&self, shard: ShardId) -> Subscriber {
+        Subscriber { shard, generation: self.generation, slot: self.slot }
+    }
+}
+
 impl Batch {
     pub(crate) fn bytes(&self) -> usize {
-        self.wire.len() + self.entries.len() * size_of::<Entry>() + self.targets.len() * size_of::<Routed>()
+        self.wire.len()
+            + self.entries.len() * size_of::<Entry>()
+            + self.targets.len() * size_of::<Routed>()
+            + self.ids.len() * size_of::<u32>()
+    }
+
+    /// The packets of one of its entries.
+    pub(crate) fn wire_in(&self, entry: &Entry) -> &[u8] {
+        &self.wire[entry.wire.0 as usize..entry.wire.1 as usize]
     }
 
     pub(crate) fn clear(&mut self) {
@@ -115,7 +128,6 @@ impl Batch {
         self.entries.clear();
         self.targets.clear();
         self.ids.clear();
-        self.bounced = false;
     }
 
     /// Keeps one huge turn from holding its memory for ever.
@@ -129,6 +141,9 @@ impl Batch {
         }
         if self.entries.capacity() * size_of::<Entry>() > KEEP {
             self.entries = Vec::new();
+        }
+        if self.ids.capacity() * size_of::<u32>() > KEEP {
+            self.ids = Vec::new();
         }
     }
 }

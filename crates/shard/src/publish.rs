@@ -9,7 +9,7 @@ use breakwater_session::{Acked, Env, Link, Received, Session, check_publish};
 use crate::conn::{Cause, Questions};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
-use crate::route::Run;
+use crate::route::{Run, deliveries_in};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
 
@@ -62,7 +62,7 @@ impl<T: Send> Shard<T> {
         check_publish(&publish, limits)?;
         let publisher = self.subscriber_of(conn.session);
         self.router.matches(self.id, publish.topic, &mut self.matches);
-        let fan_out = (self.matches.few.len() + self.matches.groups.len()).max(1);
+        let deliveries = deliveries_in(&self.matches);
         let mut run = Run { wire: &bytes[..frame.len], count: 1, longest: frame.len, version, origin: publisher };
         // Behind the topic a version 5 packet of the run has the one byte that says "no properties".
         let bare = !version.is_v5() || publish.properties.is_empty();
@@ -75,7 +75,7 @@ impl<T: Send> Shard<T> {
         self.counters.add(Metric::PublishReceived, u64::from(count));
         let length = run.wire.len();
         self.route_run(driver, slot, &run, spend);
-        spend.deliveries = spend.deliveries.saturating_sub(fan_out as u32);
+        spend.deliveries = spend.deliveries.saturating_sub(deliveries);
         Ok(Step::Used(length))
     }
 

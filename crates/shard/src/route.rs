@@ -5,6 +5,7 @@ use breakwater_proto::{MessageView, OutPublish, QoS, Split, Version, decode_publ
 use breakwater_router::{GroupRef, Matches, PackedGrant, PickTicket, Snapshot, Strategy, Subscriber, Target};
 use breakwater_session::{Delivered, DropReason, Shared};
 
+use crate::conn::NONE;
 use crate::driver::{Driver, ShardId};
 use crate::inbox::{Job, Progress};
 use crate::ingress::Spend;
@@ -13,6 +14,12 @@ use crate::shard::{Shard, hash_id};
 
 /// A batch that has grown so far leaves before the turn ends, so that the other core starts early and caches stay warm.
 const POST_EARLY: usize = 256 * 1024;
+
+/// What a PUBLISH has besides its payload, roughly, in bytes.
+const OVERHEAD: usize = 32;
+
+/// Looking at so many nodes of the router costs about as much as one delivery.
+const VISITS_PER_DELIVERY: u32 = 4;
 
 /// Consecutive QoS 0 messages of one publisher to one topic, in wire form without gaps.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +101,8 @@ impl<T: Send> Shard<T> {
         let matches = std::mem::take(&mut self.matches);
         let here = matches.few.iter().filter(|target| target.subscriber.shard == self.id).count();
         let work = run.wire.len().saturating_mul(here);
-        let mut later = (work > spend.bytes as usize && here > 1).then(|| self.own_batch(run));
+        let mut later = (work > spend.bytes as usize && here > 1)
+            .then(|| self.own_batch(run.entry(), |batch| batch.wire_from(run.wire)));
         spend.bytes = spend.bytes.saturating_sub(work.min(u32::MAX as usize) as u32);
         if matches.is_empty() {
             self.counters.add(Metric::PublishUnmatched, u64::from(run.count));
@@ -145,8 +153,8 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Sends one message to everything that it matches. `publisher`: the connection that pauses if this is too much.
-    /// Answers whether anything matched.
+    /// Sends one message to everything that it matches, as [`Shard::route_run`] does. `publisher`: the connection that
+    /// waits if this is too much. Answers whether anything matched.
     pub(crate) fn route_one<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
@@ -162,6 +170,10 @@ impl<T: Send> Shard<T> {
             self.matches = matches;
             return false;
         }
+        let here = matches.few.iter().filter(|target| target.subscriber.shard == self.id).count();
+        let work = view.payload.len().saturating_add(OVERHEAD).saturating_mul(here);
+        let mut later = (work > spend.bytes as usize && here > 1)
+            .then(|| self.own_batch(entry_of(view), |batch| batch.wire_of(view)));
         let origin = Subscriber::from_u64(view.origin);
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut shared = Shared::borrowed(*view, &mut encoded);
@@ -169,7 +181,11 @@ impl<T: Send> Shard<T> {
         let mut open = None;
         for (index, target) in matches.few.iter().enumerate() {
             let Some(grant) = grant_of(&matches, index, target, origin, &mut ids) else { continue };
-            if target.subscriber.shard == self.id {
+            if let Some(batch) = &mut later
+                && target.subscriber.shard == self.id
+            {
+                batch.add_target(target.subscriber, grant, &ids);
+            } else if target.subscriber.shard == self.id {
                 self.deliver_one(&mut shared, target.subscriber, grant, &ids, false);
             } else {
                 let to = target.subscriber.shard;
@@ -183,16 +199,18 @@ impl<T: Send> Shard<T> {
         }
         self.encoded = encoded;
         self.ids = ids;
+        let waits = publisher.unwrap_or(NONE);
+        if let Some(batch) = later {
+            self.begin_job(batch, waits);
+        }
         for snapshot in &matches.large {
-            let publisher = publisher.unwrap_or(u32::MAX);
-            self.route_large(publisher, snapshot, entry_of(view), |batch| batch.wire_of(view));
+            self.route_large(waits, snapshot, entry_of(view), |batch| batch.wire_of(view));
         }
         for group in &matches.groups {
             self.route_shared(driver, *group, view, matches.topic_hash);
         }
-        let targets = (matches.few.len() + matches.groups.len()) as u32;
-        spend.deliveries = spend.deliveries.saturating_sub(targets.max(1));
-        spend.bytes = spend.bytes.saturating_sub(targets.saturating_mul(view.payload.len() as u32 + 32));
+        spend.deliveries = spend.deliveries.saturating_sub(deliveries_in(&matches));
+        spend.bytes = spend.bytes.saturating_sub(u32::try_from(work).unwrap_or(u32::MAX));
         let crossed = open.is_some() || !matches.large.is_empty() || !matches.groups.is_empty();
         self.matches = matches;
         if crossed {
@@ -215,19 +233,16 @@ impl<T: Send> Shard<T> {
             fill(self.batch(snapshot.shard));
             return;
         }
-        let mut batch = self.spare.pop().unwrap_or_default();
-        batch.home = self.id;
-        batch.open(entry);
-        fill(&mut batch);
+        let batch = self.own_batch(entry, fill);
         self.begin_job(batch, publisher);
     }
 
     /// A batch for targets that live here.
-    fn own_batch(&mut self, run: &Run<'_>) -> Box<Batch> {
+    fn own_batch(&mut self, entry: Entry, fill: impl FnOnce(&mut Batch)) -> Box<Batch> {
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.home = self.id;
-        batch.open(run.entry());
-        batch.wire_from(run.wire);
+        batch.open(entry);
+        fill(&mut batch);
         batch
     }
 
@@ -411,6 +426,13 @@ impl<T: Send> Shard<T> {
             self.schedule(slot);
         }
     }
+}
+
+/// What a message costs its publisher, in deliveries: targets, and the search for them where many filters came into
+/// question.
+pub(crate) fn deliveries_in(matches: &Matches) -> u32 {
+    let targets = (matches.few.len() + matches.groups.len()) as u32;
+    (targets + matches.visited / VISITS_PER_DELIVERY).max(1)
 }
 
 /// On which terms a target gets the message, and with which identifiers; `None`: it is the publisher, and said no-local.
