@@ -56,6 +56,7 @@ metrics! {
     DroppedSlowConsumer => "messages_dropped_slow_consumer_total", "messages", "QoS 0 deliveries dropped because the client did not read fast enough.";
     DroppedOffline => "messages_dropped_offline_total", "messages", "QoS 0 deliveries dropped because the client was not connected.";
     DroppedGone => "messages_dropped_gone_total", "messages", "Deliveries to a session that had ended meanwhile.";
+    MatchesTruncated => "matches_truncated_total", "messages", "Publications that may have missed subscribers because their match met too many filters.";
     RetainedRefused => "retained_refused_total", "messages", "Retained messages not stored because a limit was reached.";
     WillsPublished => "wills_published_total", "messages", "Will messages published.";
     SharedBounced => "shared_bounced_total", "messages", "Deliveries of shared subscriptions handed on to another member.";

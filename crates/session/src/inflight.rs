@@ -53,6 +53,12 @@ impl Inflight {
             && self.ring.len() < span_max(window)
     }
 
+    /// Whether what is under way leaves room below `most` bytes. One delivery always may be, or a large one never would.
+    #[inline]
+    pub(crate) fn has_byte_room(&self, most: u32) -> bool {
+        self.bytes < most as usize || self.outstanding == 0
+    }
+
     #[inline]
     pub(crate) fn has_resends(&self) -> bool {
         usize::from(self.next) < self.ring.len()

@@ -19,6 +19,8 @@ pub struct Limits {
     pub awaiting_release_max: u16,
     /// QoS 1 and 2 deliveries that we keep unacknowledged towards one client, at most.
     pub inflight_max: u16,
+    /// Bytes of QoS 1 and 2 messages under way to one client, above which no further one is begun.
+    pub inflight_bytes_max: u32,
     pub queue_messages_max: u32,
     /// Bytes of messages and their records that one session's queue keeps alive.
     pub queue_bytes_max: u32,
@@ -62,6 +64,7 @@ impl Default for Limits {
             receive_maximum: 1024,
             awaiting_release_max: 4096,
             inflight_max: 32,
+            inflight_bytes_max: 4 << 20,
             queue_messages_max: 1000,
             queue_bytes_max: 8 * 1024 * 1024,
             queue_qos0: false,

@@ -203,7 +203,10 @@ impl Session {
         let outbound = self.outbound.get_or_insert_default();
         // Nothing but such a PUBLISH ever waits for the window [MQTT-3.3.4-10] [MQTT-4.9.0-3], and it waits in line, whatever
         // its topic [MQTT-4.6.0-6] [MQTT3-4.6.0-5].
-        if !outbound.queue.is_empty() || !outbound.inflight.may_begin(link.window) {
+        if !outbound.queue.is_empty()
+            || !outbound.inflight.may_begin(link.window)
+            || !outbound.inflight.has_byte_room(env.limits.inflight_bytes_max)
+        {
             return self.enqueue(message, delivery, env);
         }
         let id = self.next_id; // [MQTT-4.3.2-1] [MQTT-4.3.3-1]
@@ -284,7 +287,8 @@ fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env:
             env.drop_for(DropReason::Expired); // [MQTT-3.3.2-5]
             queue.pop();
             continue;
-        } else if id != 0 && !inflight.may_begin(link.window) {
+        } else if id != 0 && !(inflight.may_begin(link.window) && inflight.has_byte_room(env.limits.inflight_bytes_max))
+        {
             return;
         } else {
             write_pending(link, first, id, false, env)

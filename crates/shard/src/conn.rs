@@ -92,11 +92,22 @@ pub(crate) struct Questions {
     pub(crate) overdue: bool,
     /// Until when answers are waited for.
     pub(crate) until: Instant,
+    /// Sequence of the packet's first question: no two packets share one, so that an answer which comes too late can't
+    /// pass for one to a later packet.
+    pub(crate) first: u32,
+}
+
+impl Questions {
+    /// Those about the next packet.
+    pub(crate) fn next(&self) -> Self {
+        // A packet has fewer questions than that: filters are counted in 16 bits.
+        Self { first: self.first.wrapping_add(1 << 16), ..Self::default() }
+    }
 }
 
 impl Default for Questions {
     fn default() -> Self {
-        Self { open: 0, answers: Vec::new(), overdue: false, until: Instant(0) }
+        Self { open: 0, answers: Vec::new(), overdue: false, until: Instant(0), first: 0 }
     }
 }
 

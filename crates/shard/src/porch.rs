@@ -119,7 +119,8 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Sends a CONNACK that refuses, and says so in the log; the connection is then closed with the cause returned.
+    /// A CONNACK that refuses, behind whatever was written before, and a line in the log; the connection is then closed
+    /// with the cause returned, which sends it.
     pub(crate) fn turn_away<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
@@ -130,10 +131,8 @@ impl<T: Send> Shard<T> {
         connack: &[u8],
     ) -> Cause {
         self.counters.bump(Metric::ConnectionsRefused);
-        if !connack.is_empty() {
-            driver.write(slot, connack);
-        }
-        if let Some(conn) = self.conns.get(slot) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.out.extend_from_slice(connack);
             driver.event(Event::Refused { peer: conn.peer, client, reason: text, code: reason.as_u8() });
         }
         Cause::Refused(reason) // [MQTT-3.2.2-7] [MQTT3-3.2.2-5] [MQTT-3.1.4-2] [MQTT-4.13.2-1]

@@ -6,7 +6,7 @@ use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCod
 use breakwater_router::Subscriber;
 use breakwater_session::{Acked, Env, Link, Received, Session, check_publish};
 
-use crate::conn::{Cause, Questions};
+use crate::conn::Cause;
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
 use crate::route::{Run, deliveries_in};
@@ -62,6 +62,9 @@ impl<T: Send> Shard<T> {
         check_publish(&publish, limits)?;
         let publisher = self.subscriber_of(conn.session);
         self.router.matches(self.id, publish.topic, &mut self.matches);
+        if self.matches.truncated {
+            self.counters.bump(Metric::MatchesTruncated);
+        }
         let deliveries = deliveries_in(&self.matches);
         let mut run = Run { wire: &bytes[..frame.len], count: 1, longest: frame.len, version, origin: publisher };
         // Behind the topic a version 5 packet of the run has the one byte that says "no properties".
@@ -202,8 +205,10 @@ impl<T: Send> Shard<T> {
         let Some(resident) = self.sessions.get(conn.session) else {
             return Verdict::Deny(ReasonCode::NotAuthorized);
         };
+        let mut sequence = number;
         if let Some(rare) = &conn.rare {
             let questions = &rare.questions;
+            sequence = questions.first.wrapping_add(number);
             if let Some((_, verdict)) = questions.answers.iter().find(|(asked, _)| *asked == number) {
                 return *verdict;
             }
@@ -213,7 +218,7 @@ impl<T: Send> Shard<T> {
         }
         let anonymous = breakwater_contract::Principal::default();
         let subject = Subject {
-            token: self.token(slot, number),
+            token: self.token(slot, sequence),
             client_id: resident.session.client_id(),
             principal: conn.rare.as_ref().map_or(&anonymous, |rare| &rare.principal),
             peer: conn.peer.address,
@@ -236,7 +241,7 @@ impl<T: Send> Shard<T> {
         if !self.open
             && let Some(rare) = self.conns.get_mut(slot).and_then(|conn| conn.rare.as_deref_mut())
         {
-            rare.questions = Questions::default();
+            rare.questions = rare.questions.next();
         }
     }
 
@@ -247,10 +252,12 @@ impl<T: Send> Shard<T> {
         }
         let Some(conn) = self.conns.get_mut(token.slot) else { return };
         let questions = &mut conn.rare().questions;
-        if questions.open == 0 {
+        let number = token.sequence.wrapping_sub(questions.first);
+        let known = questions.answers.iter().any(|(answered, _)| *answered == number);
+        if questions.open == 0 || number > u32::from(u16::MAX) || known {
             return;
         }
-        questions.answers.push((token.sequence, verdict));
+        questions.answers.push((number, verdict));
         questions.open -= 1;
         if questions.open == 0 {
             self.unpark(token.slot);

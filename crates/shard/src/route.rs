@@ -164,6 +164,9 @@ impl<T: Send> Shard<T> {
     ) -> bool {
         // Sessions without a connection too [MQTT-4.5.0-1] [MQTT3-4.5.0-1]; nobody else [MQTT-3.3.2-3] [MQTT3-3.3.2-3].
         self.router.matches(self.id, view.topic, &mut self.matches);
+        if self.matches.truncated {
+            self.counters.bump(Metric::MatchesTruncated);
+        }
         let matches = std::mem::take(&mut self.matches);
         if matches.is_empty() {
             self.counters.bump(Metric::PublishUnmatched);

@@ -8,9 +8,11 @@ const PAGE: usize = 64;
 /// Every insertion gets a new generation, so that a number kept too long meets nobody. Lives on one shard.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    pages: Vec<Option<Page<T>>>,
-    /// Pages with room, most recently freed last. May name a page twice or one that has filled up since.
+    pages: Vec<Page<T>>,
+    /// Pages with room, each once, most recently freed last.
     roomy: Vec<u32>,
+    /// Pages that hold nothing.
+    empty: usize,
     generation: u32,
     len: usize,
 }
@@ -18,6 +20,7 @@ pub(crate) struct Slab<T> {
 #[derive(Debug)]
 struct Page<T> {
     occupied: u64,
+    /// No memory while nothing is occupied.
     entries: Vec<Entry<T>>,
 }
 
@@ -29,7 +32,7 @@ struct Entry<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), roomy: Vec::new(), generation: 0, len: 0 }
+        Self { pages: Vec::new(), roomy: Vec::new(), empty: 0, generation: 0, len: 0 }
     }
 }
 
@@ -42,8 +45,9 @@ impl<T> Slab<T> {
     pub(crate) fn insert(&mut self, value: T) -> (u32, u32) {
         self.generation = self.generation.wrapping_add(1);
         let page_index = self.page_with_room();
-        let page = self.pages[page_index].get_or_insert_with(|| Page { occupied: 0, entries: Vec::new() });
-        if page.entries.capacity() == 0 {
+        let page = &mut self.pages[page_index];
+        if page.occupied == 0 {
+            self.empty -= 1;
             page.entries.reserve_exact(PAGE);
         }
         let within = page.occupied.trailing_ones() as usize;
@@ -54,82 +58,74 @@ impl<T> Slab<T> {
             page.entries[within] = entry;
         }
         page.occupied |= 1 << within;
-        if page.occupied != u64::MAX {
-            self.roomy.push(page_index as u32);
+        if page.occupied == u64::MAX {
+            self.roomy.pop();
         }
         self.len += 1;
         ((page_index * PAGE + within) as u32, self.generation)
     }
 
     fn page_with_room(&mut self) -> usize {
-        while let Some(index) = self.roomy.pop() {
-            match self.pages.get(index as usize) {
-                Some(Some(page)) if page.occupied == u64::MAX => {}
-                Some(_) => return index as usize,
-                None => {}
-            }
+        if let Some(index) = self.roomy.last() {
+            return *index as usize;
         }
-        self.pages.push(None);
-        self.pages.len() - 1
+        self.pages.push(Page { occupied: 0, entries: Vec::new() });
+        self.empty += 1;
+        let index = self.pages.len() - 1;
+        self.roomy.push(index as u32);
+        index
     }
 
     /// Takes the value out of `slot`. The last one of a page gives the page back.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         let index = slot as usize / PAGE;
         let within = slot as usize % PAGE;
-        let page = self.pages.get_mut(index)?.as_mut()?;
+        let page = self.pages.get_mut(index)?;
         let value = page.entries.get_mut(within)?.value.take()?;
-        let was_full = page.occupied == u64::MAX;
+        if page.occupied == u64::MAX {
+            self.roomy.push(index as u32);
+        }
         page.occupied &= !(1 << within);
         self.len -= 1;
         if page.occupied == 0 {
-            self.pages[index] = None;
+            page.entries = Vec::new();
+            self.empty += 1;
             self.trim();
-        } else if was_full {
-            self.roomy.push(index as u32);
         }
         Some(value)
     }
 
-    /// Forgets empty pages at the end and, once they outnumber the pages, stale entries of the list of roomy ones.
+    /// Forgets the empty pages at the end once they are half of all: rarely enough that it costs nothing per removal.
     fn trim(&mut self) {
-        while matches!(self.pages.last(), Some(None)) {
-            self.pages.pop();
+        if self.empty * 2 < self.pages.len() {
+            return;
         }
-        if self.roomy.len() > 2 * self.pages.len() + 8 || self.pages.is_empty() {
-            self.roomy.clear();
-            for (index, page) in self.pages.iter().enumerate() {
-                if page.as_ref().is_none_or(|page| page.occupied != u64::MAX) {
-                    self.roomy.push(index as u32);
-                }
-            }
-            self.roomy.shrink_to(self.pages.len() + 8);
-            self.pages.shrink_to(self.pages.len() * 2);
-        } else {
-            // An emptied page in the middle must be found again.
-            for index in (0..self.pages.len()).rev() {
-                if self.pages[index].is_none() && !self.roomy.contains(&(index as u32)) {
-                    self.roomy.push(index as u32);
-                    break;
-                }
-            }
+        let at_end = self.pages.iter().rev().take_while(|page| page.occupied == 0).count();
+        if at_end * 2 < self.pages.len() {
+            return;
         }
+        let kept = self.pages.len() - at_end;
+        self.pages.truncate(kept);
+        self.pages.shrink_to(kept);
+        self.roomy.retain(|index| (*index as usize) < kept);
+        self.roomy.shrink_to(kept);
+        self.empty -= at_end;
     }
 
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&T> {
-        let page = self.pages.get(slot as usize / PAGE)?.as_ref()?;
+        let page = self.pages.get(slot as usize / PAGE)?;
         page.entries.get(slot as usize % PAGE)?.value.as_ref()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        let page = self.pages.get_mut(slot as usize / PAGE)?.as_mut()?;
+        let page = self.pages.get_mut(slot as usize / PAGE)?;
         page.entries.get_mut(slot as usize % PAGE)?.value.as_mut()
     }
 
     pub(crate) fn generation(&self, slot: u32) -> Option<u32> {
-        let page = self.pages.get(slot as usize / PAGE)?.as_ref()?;
+        let page = self.pages.get(slot as usize / PAGE)?;
         let entry = page.entries.get(slot as usize % PAGE)?;
         entry.value.as_ref().map(|_| entry.generation)
     }
@@ -137,7 +133,7 @@ impl<T> Slab<T> {
     /// The value of `slot` if it is still of that generation (its low 16 bits, as far as others keep them).
     #[inline]
     pub(crate) fn get_of(&mut self, slot: u32, generation: u16) -> Option<&mut T> {
-        let page = self.pages.get_mut(slot as usize / PAGE)?.as_mut()?;
+        let page = self.pages.get_mut(slot as usize / PAGE)?;
         let entry = page.entries.get_mut(slot as usize % PAGE)?;
         if entry.generation as u16 != generation {
             return None;
@@ -148,7 +144,7 @@ impl<T> Slab<T> {
     /// Slots in use, in order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.pages.iter().enumerate().flat_map(|(index, page)| {
-            let occupied = page.as_ref().map_or(0, |page| page.occupied);
+            let occupied = page.occupied;
             (0..PAGE).filter(move |bit| occupied & (1 << bit) != 0).map(move |bit| (index * PAGE + bit) as u32)
         })
     }
@@ -181,6 +177,34 @@ mod tests {
         assert!(slab.pages.is_empty());
         let again: Vec<u32> = (0..1000).map(|value| slab.insert(value).0).collect();
         assert_eq!(again.iter().max(), Some(&999));
+    }
+
+    /// Each page that empties must not cost a look at all others: a million clients that leave would stop the shard.
+    #[test]
+    fn each_page_with_room_is_listed_once_whatever_comes_and_goes() {
+        let mut slab = Slab::default();
+        let mut state = 11_u64;
+        let mut live = Vec::new();
+        for round in 0..200_000_u32 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Waves: mostly in, then mostly out.
+            let comes = (state >> 40) % 8 < if round / 10_000 % 2 == 0 { 6 } else { 2 };
+            if comes || live.is_empty() {
+                live.push(slab.insert(round).0);
+            } else {
+                let slot = live.swap_remove((state >> 33) as usize % live.len());
+                assert!(slab.remove(slot).is_some());
+            }
+            if round % 1000 == 0 {
+                let mut roomy = slab.roomy.clone();
+                roomy.sort_unstable();
+                let with_room = (0..).zip(&slab.pages).filter(|(_, page)| page.occupied != u64::MAX);
+                assert_eq!(roomy, with_room.map(|(index, _)| index).collect::<Vec<u32>>());
+                assert_eq!(slab.empty, slab.pages.iter().filter(|page| page.occupied == 0).count());
+                assert!(slab.pages.iter().all(|page| page.occupied != 0 || page.entries.capacity() == 0));
+                assert_eq!(slab.slots().count(), live.len());
+            }
+        }
     }
 
     #[test]

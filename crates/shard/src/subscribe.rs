@@ -30,6 +30,7 @@ impl<T: Send> Shard<T> {
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(true) };
         let (version, bridge, session) = (conn.link.version, conn.flags.bridge, conn.session);
+        self.check_user_properties(&subscribe.user_properties)?;
         if subscribe.subscription_id.is_some() && !self.options.limits.subscription_ids_available {
             return Err(Violation::SubscriptionIdentifiersNotSupported.into());
         }
@@ -161,6 +162,14 @@ impl<T: Send> Shard<T> {
         Ok(qos.as_u8()) // [MQTT-3.8.4-7]
     }
 
+    /// The bound on user properties holds for packets that nobody reads them from, too.
+    fn check_user_properties(&self, properties: &UserProperties<'_>) -> Result<(), Cause> {
+        if properties.count() > usize::from(self.options.limits.user_properties_max) {
+            return Err(Violation::TooManyUserProperties.into());
+        }
+        Ok(())
+    }
+
     fn permit_subscribe(
         &mut self,
         slot: u32,
@@ -188,6 +197,7 @@ impl<T: Send> Shard<T> {
         spend: &mut Spend,
     ) -> Result<(), Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(()) };
+        self.check_user_properties(&unsubscribe.user_properties)?;
         let (version, session) = (conn.link.version, conn.session);
         let who = self.subscriber_of(session);
         let mut codes = std::mem::take(&mut self.codes);

@@ -123,6 +123,9 @@ table! {
 "mqtt.max_inflight", count(1, 65_535), "32", NewConnections,
     "QoS 1 and 2 messages under way to one client. A 5.0 client may ask for fewer.",
     |to, value| to.shard.limits.inflight_max = value.number() as u16;
+"mqtt.max_inflight_bytes", bytes(1, u32::MAX as u64), "4MB", NewConnections,
+    "Bytes of QoS 1 and 2 messages under way to one client: above it the next one waits. One message may always go.",
+    |to, value| to.shard.limits.inflight_bytes_max = value.number() as u32;
 "mqtt.max_subscriptions", count(1, NEVER), "1000", NewConnections,
     "Subscriptions of one client.",
     |to, value| to.shard.limits.subscriptions_max = value.number() as u32;

@@ -118,3 +118,17 @@ fn what_is_too_large_by_the_time_it_is_sent_is_dropped() {
     assert_eq!(payloads(&mut pair), [1, 3]);
     assert_eq!(pair.drops.too_large, 1);
 }
+
+#[test]
+fn large_messages_wait_while_the_client_holds_many_bytes_unacknowledged() {
+    let mut pair = Pair::v5().limits(|limits| limits.inflight_bytes_max = 1000);
+    pair.connect();
+    assert_eq!(pair.deliver("t", &[1; 5000], QoS::AtLeastOnce), Delivered::Sent, "one always goes");
+    assert_eq!(pair.deliver("t", &[2; 600], QoS::AtLeastOnce), Delivered::Queued);
+    assert_eq!(pair.deliver("t", &[3; 600], QoS::ExactlyOnce), Delivered::Queued);
+    assert_eq!(pair.deliver("t", &[4; 600], QoS::AtMostOnce), Delivered::Sent, "QoS 0 is not under way");
+    pair.puback(1);
+    assert!(!pair.pump().more, "acknowledgements call for it, not room");
+    let order: Vec<u8> = pair.got_publishes().iter().map(|sent| sent.payload[0]).collect();
+    assert_eq!(order, [1, 4, 2, 3]);
+}
