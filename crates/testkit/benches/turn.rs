@@ -12,13 +12,13 @@ type Scenario = (&'static str, u64, fn(u64));
 
 const SCENARIOS: [Scenario; 9] = [
     ("empty", 1, |_| ()),
-    ("qos0_read_of_1", 2000, |turns| qos0(turns, 1, 1, 1)),
-    ("qos0_read_of_50", 1000, |turns| qos0(turns, 50, 1, 1)),
+    ("qos0_read_of_1", 10_000, |turns| qos0(turns, 1, 1, 1)),
+    ("qos0_read_of_50", 5000, |turns| qos0(turns, 50, 1, 1)),
     ("qos0_read_of_50_topics", 1000, |turns| qos0(turns, 50, 50, 1)),
-    ("qos0_read_of_1_to_10", 1000, |turns| qos0(turns, 1, 1, 10)),
-    ("qos0_read_of_1_across", 2000, |turns| across(turns, 1)),
-    ("qos0_read_of_50_across", 1000, |turns| across(turns, 50)),
-    ("qos1_read_of_1", 1000, |turns| qos1(turns, 1)),
+    ("qos0_read_of_1_to_10", 5000, |turns| qos0(turns, 1, 1, 10)),
+    ("qos0_read_of_1_across", 10_000, |turns| across(turns, 1)),
+    ("qos0_read_of_50_across", 5000, |turns| across(turns, 50)),
+    ("qos1_read_of_1", 5000, |turns| qos1(turns, 1)),
     ("qos1_read_of_50", 500, |turns| qos1(turns, 50)),
 ];
 

@@ -5,7 +5,7 @@ use breakwater_testkit::simulation;
 #[test]
 fn no_seed_breaks_a_promise() {
     let mut played = simulation::Summary::default();
-    for seed in 0..400 {
+    for seed in 0..300 {
         match simulation::run(seed) {
             Ok(summary) => {
                 played.messages += summary.messages;
