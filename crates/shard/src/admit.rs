@@ -341,7 +341,6 @@ impl<T: Send> Shard<T> {
             expires_at: Instant(0),
             check_at: NEVER,
             will_pending: false,
-            owed: None,
             shares: false,
         };
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]

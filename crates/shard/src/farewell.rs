@@ -188,6 +188,7 @@ impl<T: Send> Shard<T> {
         for id in &resident.session.subscriptions {
             self.router.remove(FilterId::from_u32(*id), who);
         }
+        self.owed.remove(&session);
         self.strike_off(&resident);
         let hash = hash_id(self.seed, resident.session.client_id());
         if let Ok(entry) = self.registry.find_entry(hash, |slot| *slot == session) {

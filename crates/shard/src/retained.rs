@@ -19,7 +19,7 @@ const SYS_COST: usize = 64;
 /// Bytes of retained messages sent ahead of a subscriber that reads slowly.
 const AHEAD: usize = 128 * 1024;
 
-/// What a session is owed of retained messages. Lives with it, so that it ends with it.
+/// What a session is owed of retained messages. Ends with it.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
     /// One for each filter, oldest first.
@@ -56,16 +56,14 @@ impl<T: Send> Shard<T> {
     /// that one begins anew: who asks faster than it reads is owed one answer per filter, not one per SUBSCRIBE.
     pub(crate) fn owe_retained(&mut self, who: Subscriber, filter: &str, grant: PackedGrant) {
         self.forgive_retained(who, filter);
-        let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return };
         let answer = Answer { cursor: RetainedCursor::new(filter), grant, found: Vec::new(), ready: false };
-        resident.owed.get_or_insert_default().answers.push_back(answer);
+        self.owed.entry(who.slot).or_default().answers.push_back(answer);
         self.serve_retained(who);
     }
 
     /// What is left of an answer is owed no more: the subscription has ended, or is made anew.
     pub(crate) fn forgive_retained(&mut self, who: Subscriber, filter: &str) {
-        if let Some(resident) = self.sessions.get_of(who.slot, who.generation)
-            && let Some(owed) = &mut resident.owed
+        if let Some(owed) = self.owed.get_mut(&who.slot)
             && let Some(place) = owed.answers.iter().position(|answer| answer.cursor.filter() == filter)
         {
             owed.answers.remove(place);
@@ -74,17 +72,14 @@ impl<T: Send> Shard<T> {
 
     /// SUBACK is written: what the session is owed may follow.
     pub(crate) fn release_retained(&mut self, session: u32) {
-        if let Some(resident) = self.sessions.get_mut(session)
-            && let Some(owed) = &mut resident.owed
-        {
+        if let Some(owed) = self.owed.get_mut(&session) {
             owed.answers.iter_mut().rev().take_while(|answer| !answer.ready).for_each(|answer| answer.ready = true);
         }
     }
 
     /// Puts a session that is owed something into the list of those to serve.
     pub(crate) fn serve_retained(&mut self, who: Subscriber) {
-        if let Some(resident) = self.sessions.get_of(who.slot, who.generation)
-            && let Some(owed) = &mut resident.owed
+        if let Some(owed) = self.owed.get_mut(&who.slot)
             && !std::mem::replace(&mut owed.listed, true)
         {
             self.retained.push_back(who);
@@ -106,12 +101,14 @@ impl<T: Send> Shard<T> {
             }
             let Some(who) = self.retained.pop_front() else { break };
             looks -= 1;
-            let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { continue };
-            let Some(mut owed) = resident.owed.take() else { continue };
+            if self.sessions.get_of(who.slot, who.generation).is_none() {
+                continue;
+            }
+            let Some(mut owed) = self.owed.remove(&who.slot) else { continue };
             owed.listed = false;
             let slice = self.work_owed(who, &mut owed, &mut looks, &mut budget, &mut moved);
-            if let Some(resident) = self.sessions.get_of(who.slot, who.generation) {
-                resident.owed = Some(owed).filter(|owed| !owed.answers.is_empty());
+            if !owed.answers.is_empty() {
+                self.owed.insert(who.slot, owed);
             }
             match slice {
                 // It is served again when it comes back.

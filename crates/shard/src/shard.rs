@@ -1,6 +1,6 @@
 //! The shard itself: its state, and the order of things in a turn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,8 +82,6 @@ pub(crate) struct Resident {
     /// When its next timer fires that still counts; [`NEVER`] while there is none.
     pub(crate) check_at: Instant,
     pub(crate) will_pending: bool,
-    /// Retained messages that it still waits for.
-    pub(crate) owed: Option<Box<Owed>>,
     /// Member of a shared group: its comings and goings concern the router.
     pub(crate) shares: bool,
 }
@@ -119,7 +117,9 @@ pub struct Shard<T: Send> {
     /// Batch of each neighbour that is half done.
     pub(crate) inbox: Vec<Option<Progress>>,
     pub(crate) jobs: VecDeque<Job>,
-    /// Sessions that are owed retained messages and can be served, each once.
+    /// Retained messages that sessions still wait for, by slot.
+    pub(crate) owed: BTreeMap<u32, Owed>,
+    /// Those of them that can be served, each once.
     pub(crate) retained: VecDeque<Subscriber>,
     pub(crate) completions: VecDeque<Completion>,
     pub(crate) matches: Matches,
@@ -193,6 +193,7 @@ impl<T: Send> Shard<T> {
             spare: Vec::new(),
             inbox: (0..shards).map(|_| None).collect(),
             jobs: VecDeque::new(),
+            owed: BTreeMap::new(),
             retained: VecDeque::new(),
             completions: VecDeque::new(),
             matches: Matches::new(),
