@@ -367,3 +367,33 @@ fn subscribe_waits_for_the_verdicts_of_all_its_filters() {
     broker.complete(Completion::Authorized { token: tokens[0], verdict: Verdict::Deny(ReasonCode::NotAuthorized) });
     assert_eq!(codes(&client.next_packet()), [0x87, 0x87, 1, 1]);
 }
+
+#[test]
+fn refusal_comes_behind_a_challenge_that_was_answered_before_it_was_sent() {
+    let (broker, _) = scripted([script::challenge(b"?"), script::refuse(ReasonCode::NotAuthorized)]);
+    let mut client = with_method(&broker).start();
+    client.send_packet(&answer(b"!"));
+    expect_auth(&mut client, ReasonCode::ContinueAuthentication, Some(b"?"));
+    assert_eq!(client.next_packet().connack().reason, ReasonCode::NotAuthorized);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn permission_that_comes_too_late_is_not_taken_for_one_to_a_later_packet() {
+    let rules = Arc::new(Rules::default());
+    let broker = Broker::new().authorizer(rules.clone());
+    let mut client = broker.client("c").connect();
+    let publish = |client: &mut Client, topic| client.send_publish(topic, QoS::AtLeastOnce, false, b"m");
+    publish(&mut client, "asked/first");
+    client.expect_nothing();
+    let first = rules.questions();
+    broker.advance(Duration::from_secs(11));
+    assert_eq!(client.next_of(PacketKind::PubAck).ack().reason, ReasonCode::NotAuthorized);
+    publish(&mut client, "asked/second");
+    client.expect_nothing();
+    let second = rules.questions();
+    broker.complete(Completion::Authorized { token: first[0], verdict: Verdict::Allow });
+    client.expect_nothing();
+    broker.complete(Completion::Authorized { token: second[0], verdict: Verdict::Deny(ReasonCode::NotAuthorized) });
+    assert_eq!(client.next_of(PacketKind::PubAck).ack().reason, ReasonCode::NotAuthorized);
+}
