@@ -15,6 +15,8 @@ use crate::open_files::running_out;
 /// The listening sockets of one shard.
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
+    /// The listener to look at first: in turn, or a flood of connections at one would keep all others waiting.
+    next: usize,
     /// Held for the moment when there is no other: given up, it lets us take one connection and turn it away.
     reserve: Option<File>,
     /// Accepting pauses until then.
@@ -62,7 +64,7 @@ impl Acceptor {
             // What came before the registration has no edge of its own on every platform.
             listeners.push(Listener { socket, ready: true });
         }
-        Ok(Self { listeners, reserve: reserve(), paused_until: None, open, open_max })
+        Ok(Self { listeners, next: 0, reserve: reserve(), paused_until: None, open, open_max })
     }
 
     /// Notes an edge.
@@ -95,7 +97,8 @@ impl Acceptor {
         }
         self.paused_until = None;
         let mut aborted = 0;
-        while let Some(at) = self.listeners.iter().position(|listener| listener.ready) {
+        while let Some(at) = self.next_ready() {
+            self.next = at + 1;
             let listener = &mut self.listeners[at];
             match listener.socket.accept() {
                 Ok((stream, address)) => {
@@ -115,6 +118,11 @@ impl Acceptor {
             }
         }
         Accepted::Nothing
+    }
+
+    fn next_ready(&self) -> Option<usize> {
+        let count = self.listeners.len();
+        (self.next..self.next + count).map(|at| at % count).find(|at| self.listeners[*at].ready)
     }
 
     /// Turns one connection away with the descriptor held in reserve, so that its client learns at once, and pauses.
@@ -141,4 +149,28 @@ fn is_resource(fault: &io::Error) -> bool {
         return true;
     }
     running_out(fault) || fault.kind() == io::ErrorKind::OutOfMemory
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_take_turns() {
+        let poll = mio::Poll::new().expect("a poller");
+        let any = || TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let sockets = vec![any(), any()];
+        let connect = |at: usize| {
+            std::net::TcpStream::connect(sockets[at].local_addr().expect("bound")).expect("somebody listens")
+        };
+        let _clients = [connect(0), connect(0), connect(0), connect(1)];
+        let mut acceptor =
+            Acceptor::new(sockets, poll.registry(), Token(9), Arc::default(), 10).expect("they can be watched");
+        let order: Vec<u16> = std::iter::from_fn(|| match acceptor.accept(Instant(1)) {
+            Accepted::Connection(_, peer) => Some(peer.listener),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(order, [0, 1, 0, 0]);
+    }
 }

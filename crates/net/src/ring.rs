@@ -267,9 +267,12 @@ mod tests {
     fn two_threads_lose_nothing_and_nobody_sleeps_for_ever() {
         const COUNT: usize = 20_000;
         let (mut out, mut inbox) = pair::<usize, ()>(4, 1000);
+        let finished = Arc::new(AtomicBool::new(false));
+        let sender_has_finished = Arc::clone(&finished);
         let receiver = std::thread::spawn(move || {
             let (mut next, mut calls) = (1, 0_u32);
-            while next <= COUNT {
+            // A receiver looks once more after the last parcel: the sender may still wait for its call.
+            while next <= COUNT || !sender_has_finished.load(Ordering::SeqCst) {
                 match inbox.take() {
                     Taken::Mail(number) => {
                         assert_eq!(number, next);
@@ -299,6 +302,7 @@ mod tests {
             out.acknowledge_call();
             out.flush();
         }
+        finished.store(true, Ordering::SeqCst);
         assert!(receiver.join().expect("the receiver saw all in order") > 0);
     }
 }
