@@ -21,6 +21,9 @@ const OVERHEAD: usize = 32;
 /// Looking at so many nodes of the router costs about as much as one delivery.
 const VISITS_PER_DELIVERY: u32 = 4;
 
+/// Paused connections looked at in one turn for one that can make room.
+const PAUSED_LOOKS: usize = 64;
+
 /// Consecutive QoS 0 messages of one publisher to one topic, in wire form without gaps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
@@ -379,7 +382,7 @@ impl<T: Send> Shard<T> {
             && !conn.flags.paused
         {
             conn.flags.paused = true;
-            self.paused.push(publisher);
+            self.paused.push_back(publisher);
             self.counters.bump(Metric::ReadersPaused);
         }
     }
@@ -413,13 +416,14 @@ impl<T: Send> Shard<T> {
     /// messages of its own: one such connection a turn goes on, and waits again after its next message. Without this,
     /// clients that both publish and subscribe could hold each other for ever.
     fn resume_one_that_owes(&mut self) {
-        let owes = |slot: &u32| {
-            let session = self.conns.get(*slot).and_then(|conn| self.sessions.get(conn.session));
-            session.is_some_and(|resident| resident.session.inflight_len() > 0)
-        };
-        if let Some(first) = self.paused.iter().position(owes) {
-            let slot = self.paused.remove(first);
-            self.resume(slot);
+        for _ in 0..self.paused.len().min(PAUSED_LOOKS) {
+            let Some(slot) = self.paused.pop_front() else { return };
+            let Some(conn) = self.conns.get(slot).filter(|conn| conn.flags.paused) else { continue };
+            if self.sessions.get(conn.session).is_some_and(|resident| resident.session.inflight_len() > 0) {
+                self.resume(slot);
+                return;
+            }
+            self.paused.push_back(slot);
         }
     }
 

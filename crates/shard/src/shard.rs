@@ -108,7 +108,7 @@ pub struct Shard<T: Send> {
     pub(crate) dirty: Vec<u32>,
     /// Connections to read from in the next turn, first come first served.
     pub(crate) again: VecDeque<u32>,
-    pub(crate) paused: Vec<u32>,
+    pub(crate) paused: VecDeque<u32>,
     /// Batches being filled, by destination.
     pub(crate) outgoing: Vec<Option<Box<Batch>>>,
     /// Empty batches for reuse.
@@ -188,7 +188,7 @@ impl<T: Send> Shard<T> {
             scratch: vec![0; SCRATCH],
             dirty: Vec::new(),
             again: VecDeque::new(),
-            paused: Vec::new(),
+            paused: VecDeque::new(),
             outgoing: (0..shards).map(|_| None).collect(),
             spare: Vec::new(),
             inbox: (0..shards).map(|_| None).collect(),
