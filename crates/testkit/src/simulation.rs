@@ -393,13 +393,12 @@ impl Simulation {
     }
 
     fn part(&mut self, index: usize) -> Result<(), String> {
+        self.players[index].recover(&mut self.scene);
         if self.players[index].conn.is_some() && index.is_multiple_of(2) {
             self.players[index].break_off(&mut self.scene);
         }
-        let forsaken = self.players[index].conn.is_none() && !self.players[index].role.durable;
-        if index.is_multiple_of(3) || forsaken {
-            // Its session ends by a clean start, otherwise by its expiry. A connection that it has forsaken lives on at the
-            // broker until another one takes its place.
+        if index % 3 == 0 {
+            // Its session ends by a clean start, otherwise by its expiry.
             self.players[index].role.ends = true;
             self.players[index].connect(&mut self.scene);
         }

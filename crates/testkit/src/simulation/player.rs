@@ -147,6 +147,8 @@ pub(crate) struct Player {
     pub(crate) id: String,
     pub(crate) role: Role,
     pub(crate) conn: Option<Conn>,
+    /// Connections that it has lost interest in, and that the broker may still hold.
+    forsaken: Vec<u32>,
     pub(crate) incarnation: u32,
     /// It has asked for a clean start and doesn't know whether it got one: until then it must go on asking.
     starting_over: bool,
@@ -175,6 +177,7 @@ impl Player {
             id: format!("player{index}"),
             role,
             conn: None,
+            forsaken: Vec::new(),
             incarnation: 0,
             starting_over: false,
             subscriptions: BTreeMap::new(),
@@ -194,7 +197,7 @@ impl Player {
     // The connection.
 
     pub(crate) fn connect(&mut self, scene: &mut Scene) {
-        self.abandon(scene);
+        self.abandon();
         self.incarnation += 1;
         let shard = scene.chance.below(u64::from(scene.world.plan.shards)) as u16;
         let link = scene.world.connect(Some(shard));
@@ -257,10 +260,9 @@ impl Player {
     }
 
     /// Loses interest in its connection, which stays open as far as the broker knows.
-    fn abandon(&mut self, scene: &mut Scene) {
+    fn abandon(&mut self) {
         if let Some(conn) = self.conn.take() {
-            scene.world.fabric.network.set_window(conn.link, usize::MAX);
-            scene.world.fabric.network.forget(conn.link);
+            self.forsaken.push(conn.link);
             self.on_connection_lost(&conn);
         }
     }
@@ -297,8 +299,12 @@ impl Player {
         }
     }
 
-    /// The network is good again.
+    /// The network is good again, and what was forsaken is found to be gone.
     pub(crate) fn recover(&mut self, scene: &mut Scene) {
+        for link in self.forsaken.drain(..) {
+            scene.world.fabric.network.reset(link);
+            scene.world.fabric.network.forget(link);
+        }
         if let Some(conn) = &mut self.conn {
             conn.mute = false;
             scene.world.fabric.network.set_window(conn.link, usize::MAX);
