@@ -397,7 +397,7 @@ impl Simulation {
         if self.players[index].conn.is_some() && index.is_multiple_of(2) {
             self.players[index].break_off(&mut self.scene);
         }
-        if index % 3 == 0 {
+        if index.is_multiple_of(3) {
             // Its session ends by a clean start, otherwise by its expiry.
             self.players[index].role.ends = true;
             self.players[index].connect(&mut self.scene);
