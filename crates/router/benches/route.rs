@@ -1,5 +1,4 @@
-//! Routing in a form that callgrind can count: `route <case> <rounds>` does fixed work, so that the difference of two runs
-//! is the cost of the additional rounds. Without arguments all cases are timed.
+//! Routing, for the instruction counter (`--list`, `--count CASE`; see docs/benchmarks.md) and, without those, by the clock.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -23,13 +22,33 @@ fn session(slot: u32) -> Subscriber {
     Subscriber { shard: (slot % 2) as u16, generation: 0, slot }
 }
 
+/// Rounds of a counted run: enough that setting the router up, which is counted too, is a small part.
+const COUNTED: u32 = 200_000;
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let rounds: u32 = arguments.get(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(200_000);
-    let chosen = arguments.first();
-    for case in CASES.iter().filter(|case| chosen.is_none_or(|chosen| chosen == *case)) {
-        println!("{case:<20} {:>8.1} ns", run(case, rounds));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--list"] => {
+            println!("empty 1");
+            CASES.iter().for_each(|case| println!("{case} {}", rounds_of(case, COUNTED)));
+        }
+        ["--count", "empty"] => {}
+        ["--count", wanted] => {
+            assert!(CASES.contains(&wanted), "a listed name");
+            run(wanted, COUNTED);
+        }
+        _ => {
+            let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
+            for case in CASES.iter().filter(|case| case.contains(wanted)) {
+                println!("{case:<20} {:>8.1} ns", run(case, COUNTED));
+            }
+        }
     }
+}
+
+/// A fan-out does a thousand times as much per round.
+fn rounds_of(case: &str, rounds: u32) -> u32 {
+    if case == "fan_out_1000" { rounds / 100 } else { rounds }
 }
 
 /// Runs a case over 10,000 filters and 64 topics; returns nanoseconds per round.
@@ -70,7 +89,7 @@ fn run(case: &str, rounds: u32) -> f64 {
         }
     }
     let begin = Instant::now();
-    let rounds = if case == "fan_out_1000" { rounds / 100 } else { rounds };
+    let rounds = rounds_of(case, rounds);
     for round in 0..rounds {
         router.matches(0, &topics[round as usize % topics.len()], &mut out);
         for group in &out.groups {
