@@ -372,9 +372,10 @@ impl<T: Send> Shard<T> {
             rare.principal = entrant.principal.clone();
             rare.auth_method = entrant.connect.auth_method.map(Into::into);
         }
+        self.wheel.cancel(conn.timer_tick, slot, generation, Kind::Connect);
         if conn.keep_alive_ms > 0 {
             let at = later(self.now, u64::from(conn.keep_alive_ms).min(HORIZON_MS));
-            self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
+            conn.timer_tick = self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
         }
         if resident.shares {
             for index in 0..resident.session.subscriptions.len() {

@@ -34,6 +34,8 @@ pub(crate) struct Conn {
     pub(crate) link: Link,
     pub(crate) peer: Peer,
     pub(crate) flags: Flags,
+    /// Tick of its connect or keep-alive timer.
+    pub(crate) timer_tick: u32,
     /// Large fan-outs under way on behalf of this publisher.
     pub(crate) jobs: u16,
     pub(crate) phase: Phase,
@@ -157,6 +159,7 @@ impl Conn {
             link,
             peer,
             flags: Flags::default(),
+            timer_tick: 0,
             jobs: 0,
             phase: Phase::Porch { deadline },
             rare: None,

@@ -36,6 +36,7 @@ impl<T: Send> Shard<T> {
     pub(crate) fn close<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, cause: Cause) {
         let generation = self.conns.generation(slot);
         let Some(mut conn) = self.conns.remove(slot) else { return };
+        self.forget_timer(slot, generation.unwrap_or(0), &conn);
         self.held_bytes -= u64::from(conn.accounted);
         self.forget_tail(&conn);
         self.last_words(driver, slot, &mut conn, &cause); // [MQTT-3.14.4-1]

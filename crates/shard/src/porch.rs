@@ -67,7 +67,9 @@ impl<T: Send> Shard<T> {
 
     /// Hands the connection to the shard where its session lives, with everything that was read.
     fn send_home<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32, home: u16, bytes: &[u8]) {
+        let generation = self.conns.generation(slot).unwrap_or(0);
         let Some(conn) = self.conns.remove(slot) else { return };
+        self.forget_timer(slot, generation, &conn);
         self.forget_tail(&conn);
         let deadline = match conn.phase {
             Phase::Porch { deadline } => deadline,

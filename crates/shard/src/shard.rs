@@ -262,7 +262,10 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::ConnectionsRefused);
             return None;
         }
-        self.wheel.set(deadline, Timer { kind: Kind::Connect, slot, generation });
+        let tick = self.wheel.set(deadline, Timer { kind: Kind::Connect, slot, generation });
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.timer_tick = tick;
+        }
         Some(slot)
     }
 
@@ -412,7 +415,8 @@ const HOME_SLOTS: u64 = 4096;
 /// The shard at which a client's session lives. Keyed, so that nobody can pick identifiers that all meet at one shard.
 #[must_use]
 pub fn home_of(seed: u64, shards: u16, client_id: &str) -> ShardId {
-    let slot = hash_id(seed, client_id) % HOME_SLOTS;
+    // Bits that the table of a shard's own clients uses least.
+    let slot = (hash_id(seed, client_id) >> 32) % HOME_SLOTS;
     (slot % u64::from(shards.max(1))) as ShardId
 }
 

@@ -3,14 +3,14 @@
 use breakwater_contract::Metric;
 use breakwater_proto::ReasonCode;
 
-use crate::conn::{Cause, NONE, Phase};
+use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::Driver;
 use crate::shard::{NEVER, Shard, later};
 use crate::wheel::{Kind, Timer};
 
-/// No timer is set further ahead: a later one looks again on the way. Timers are not taken back, so those of connections
-/// and sessions that are gone would otherwise lie in the wheel for hours or days, and clients that come and go with long
-/// intervals could fill the memory with them.
+/// No timer is set further ahead: a later one looks again on the way. Those of sessions are not taken back, and would
+/// otherwise lie in the wheel for hours or days, and clients that come and go with long intervals could fill the memory
+/// with them.
 pub(crate) const HORIZON_MS: u64 = 60_000;
 
 impl<T: Send> Shard<T> {
@@ -69,7 +69,16 @@ impl<T: Send> Shard<T> {
             resident.session.trim();
         }
         let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms).min(HORIZON_MS) };
-        self.wheel.set(later(self.now, wait), timer);
+        let tick = self.wheel.set(later(self.now, wait), timer);
+        if let Some(conn) = self.conns.get_mut(timer.slot) {
+            conn.timer_tick = tick;
+        }
+    }
+
+    /// Takes back the timer of a connection that is gone from its slot.
+    pub(crate) fn forget_timer(&mut self, slot: u32, generation: u32, conn: &Conn) {
+        let kind = if conn.keep_alive_ms > 0 { Kind::KeepAlive } else { Kind::Connect };
+        self.wheel.cancel(conn.timer_tick, slot, generation, kind);
     }
 
     fn on_stall_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {

@@ -1,7 +1,8 @@
 //! Timers of a shard: a hashed wheel, coarse and cheap.
 //!
-//! Timers are not cancelled: who set one checks, when it fires, whether it still matters (a keep-alive that saw traffic
-//! sets itself again). So a timer costs 16 bytes and no search.
+//! Who set a timer checks, when it fires, whether it still matters (a keep-alive that saw traffic sets itself again), so
+//! that traffic costs no search. Only the timer of a connection that ends is taken back: clients that come and go would
+//! otherwise leave one each behind.
 
 use breakwater_proto::Instant;
 
@@ -25,7 +26,7 @@ pub(crate) enum Kind {
     Verdict,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timer {
     pub(crate) kind: Kind,
     pub(crate) slot: u32,
@@ -59,13 +60,35 @@ impl Wheel {
         }
     }
 
-    /// Fires `timer` at `at` or up to a tick later, never before.
-    pub(crate) fn set(&mut self, at: Instant, timer: Timer) {
+    /// Fires `timer` at `at` or up to a tick later, never before. Answers the tick, by which it can be taken back.
+    pub(crate) fn set(&mut self, at: Instant, timer: Timer) -> u32 {
         let tick = (at.0.div_ceil(TICK_MS)).max(self.next_tick);
         let bucket = tick as usize % BUCKETS;
         self.buckets[bucket].push(Entry { tick: tick as u32, timer });
         self.filled[bucket / 64] |= 1 << (bucket % 64);
         self.len += 1;
+        tick as u32
+    }
+
+    /// Takes back the timer of a slot that was set for `tick`; nothing if it has fired. Costs a look at what fires at about
+    /// the same time.
+    pub(crate) fn cancel(&mut self, tick: u32, slot: u32, generation: u32, kind: Kind) {
+        let timer = Timer { kind, slot, generation };
+        let bucket = tick as usize % BUCKETS;
+        let entries = &mut self.buckets[bucket];
+        if let Some(index) = entries.iter().position(|entry| entry.timer == timer) {
+            entries.swap_remove(index);
+            self.len -= 1;
+            self.tidy(bucket);
+        }
+    }
+
+    /// An empty bucket keeps no memory: with thousands of them it would add up.
+    fn tidy(&mut self, bucket: usize) {
+        if self.buckets[bucket].is_empty() {
+            self.buckets[bucket] = Vec::new();
+            self.filled[bucket / 64] &= !(1 << (bucket % 64));
+        }
     }
 
     /// Moves up to `budget` due timers into `due`. Answers whether more are due.
@@ -110,12 +133,7 @@ impl Wheel {
                 index += 1;
             }
         }
-        if entries.is_empty() {
-            if entries.capacity() > 32 {
-                *entries = Vec::new();
-            }
-            self.filled[bucket / 64] &= !(1 << (bucket % 64));
-        }
+        self.tidy(bucket);
     }
 
     /// When to look again: never later than the earliest timer, at most one round of the wheel early.
@@ -186,6 +204,19 @@ mod tests {
             wheel.set(Instant(u64::from(slot) * 3000), timer(slot));
         }
         assert_eq!(due_at(&mut wheel, 1_000_000).len(), 100);
+    }
+
+    #[test]
+    fn a_timer_that_was_taken_back_does_not_fire() {
+        let mut wheel = Wheel::new(Instant(0));
+        let tick = wheel.set(Instant(1000), timer(1));
+        wheel.set(Instant(1000), timer(2));
+        wheel.cancel(tick, 1, 1, Kind::KeepAlive);
+        wheel.cancel(tick, 3, 1, Kind::KeepAlive);
+        assert_eq!(due_at(&mut wheel, 2000), [2]);
+        wheel.cancel(tick, 2, 1, Kind::KeepAlive);
+        assert_eq!((wheel.len, wheel.next()), (0, None));
+        assert!(wheel.buckets.iter().all(|bucket| bucket.capacity() == 0));
     }
 
     #[test]
