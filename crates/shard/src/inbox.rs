@@ -105,9 +105,7 @@ impl<T: Send> Shard<T> {
         batch.trim();
         let home = batch.home;
         if home == self.id {
-            if self.spare.len() < SPARES {
-                self.spare.push(batch);
-            }
+            self.reclaim(batch);
         } else {
             driver.give_back(home, batch);
         }
