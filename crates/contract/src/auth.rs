@@ -25,10 +25,40 @@ pub struct AuthRequest<'a> {
     pub peer: SocketAddr,
     /// Listener that accepted it.
     pub listener: u16,
+    /// It came straight from `peer`: no proxy in between, and no page of another host behind it.
+    pub direct: bool,
+    /// The certificate that it has proved to own, where the listener asked for one.
+    pub certificate: Option<&'a Certificate>,
     /// Protocol version.
     pub version: Version,
     /// Which step of the conversation this is.
     pub stage: AuthStage,
+}
+
+/// What a verified client certificate says. Every text is as the certificate has it: hostile until checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// Common name of the subject; empty if there is none.
+    pub common_name: Box<str>,
+    /// Subject as RFC 4514 writes it.
+    pub subject: Box<str>,
+    /// Serial number in lower-case hexadecimal.
+    pub serial: Box<str>,
+    /// SHA-256 of the certificate in lower-case hexadecimal.
+    pub fingerprint: Box<str>,
+    /// Subject alternative names: DNS names, mail addresses, URIs and addresses.
+    pub alternative_names: Vec<Box<str>>,
+}
+
+/// What a connection has shown before its CONNECT: its transport knows it, a shard asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Counts instead of the user name in CONNECT, if the listener says so.
+    pub username: Option<Box<str>>,
+    /// Counts instead of the client identifier in CONNECT, if the listener says so.
+    pub client_id: Option<Box<str>>,
 }
 
 /// Step of an authentication.

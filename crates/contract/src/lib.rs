@@ -14,7 +14,7 @@ pub mod metric;
 pub mod store;
 pub mod tap;
 
-pub use auth::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Principal, Verdict};
+pub use auth::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Certificate, Identity, Principal, Verdict};
 pub use cluster::Cluster;
 pub use control::{Control, Handoff};
 pub use metric::{Counters, Metric};

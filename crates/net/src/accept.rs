@@ -102,7 +102,7 @@ impl Acceptor {
             let listener = &mut self.listeners[at];
             match listener.socket.accept() {
                 Ok((stream, address)) => {
-                    let peer = Peer { address, listener: u16::try_from(at).unwrap_or(u16::MAX) };
+                    let peer = Peer { address, listener: u16::try_from(at).unwrap_or(u16::MAX), direct: true };
                     // More than one shard may pass here at once; the bound is off by their number at most.
                     if self.open.load(Ordering::Relaxed) >= self.open_max {
                         return Accepted::Full(stream, peer);

@@ -12,6 +12,7 @@ mod clock;
 mod connections;
 mod linger;
 mod listen;
+mod listener;
 mod node;
 mod open_files;
 mod ring;
@@ -19,6 +20,9 @@ mod sockets;
 mod turn;
 
 pub use listen::{BindFault, Listening, bind};
+pub use listener::{
+    AccessRule, Bind, Ending, ListenerOptions, Protocols, ProxyOptions, QuicOptions, SocketOptions, WebSocketOptions,
+};
 pub use node::{Handle, Node, start};
 pub use open_files::{raise_open_files, running_out};
 pub use sockets::{Sockets, Transport};

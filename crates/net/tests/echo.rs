@@ -29,7 +29,9 @@ impl Echo {
                     assert_eq!(sockets.write(slot, b"bye"), WriteOutcome::Wrote(3));
                     true
                 }
-                ReadOutcome::Bytes(count) => sockets.write(slot, &buffer[..count]) != WriteOutcome::Wrote(count),
+                ReadOutcome::Bytes(count) | ReadOutcome::More(count) => {
+                    sockets.write(slot, &buffer[..count]) != WriteOutcome::Wrote(count)
+                }
                 ReadOutcome::WouldBlock => return,
                 ReadOutcome::Closed | ReadOutcome::Failed => true,
             };

@@ -102,6 +102,8 @@ impl<T: Send> Shard<T> {
             data,
             peer: conn.peer.address,
             listener: conn.peer.listener,
+            direct: conn.peer.direct,
+            certificate: None,
             version: connect.version,
             stage,
         })
@@ -510,6 +512,8 @@ impl<T: Send> Shard<T> {
             data: auth.data,
             peer: peer.address,
             listener: peer.listener,
+            direct: peer.direct,
+            certificate: None,
             version,
             stage,
         });

@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use breakwater_contract::Identity;
+
 use crate::mail::{Batch, Mail};
 
 /// Number of a shard on this node.
@@ -13,10 +15,12 @@ pub type ShardId = u16;
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Address of the peer as its socket reports it.
+    /// Address of the client: its socket's, or what a proxy that we trust has told.
     pub address: SocketAddr,
-    /// Index of the listener that accepted it.
+    /// Number of the listener that accepted it.
     pub listener: u16,
+    /// It came straight from that address: no proxy in between, and no page of another host behind it.
+    pub direct: bool,
 }
 
 /// Result of one read attempt.
@@ -24,6 +28,8 @@ pub struct Peer {
 pub enum ReadOutcome {
     /// That many bytes stand at the front of the buffer; fewer than the buffer holds means the socket is empty.
     Bytes(usize),
+    /// That many bytes (none is possible) stand at the front of the buffer, and there may be more: read again.
+    More(usize),
     /// Nothing to read: an edge will tell when there is.
     WouldBlock,
     /// The peer has closed its sending side in good order.
@@ -89,6 +95,12 @@ pub trait Driver {
 
     /// Bytes of mail for `to` that were sent and are not yet taken: the sender pauses readers above a bound.
     fn backlog_bytes(&self, to: ShardId) -> usize;
+
+    /// What the connection has shown before its CONNECT, such as a client certificate.
+    fn identity(&self, slot: u32) -> Option<&Identity> {
+        let _ = slot;
+        None
+    }
 
     /// One event in the life of a connection, for logs. Never called per message.
     fn event(&mut self, event: Event<'_>);

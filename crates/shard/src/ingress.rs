@@ -64,10 +64,11 @@ impl<T: Send> Shard<T> {
         scratch[..before].copy_from_slice(&conn.tail[..before]);
         let outcome = driver.read(slot, &mut scratch[before..limit]);
         match outcome {
-            ReadOutcome::Bytes(count) => {
+            ReadOutcome::Bytes(count) | ReadOutcome::More(count) => {
                 conn.last_seen = self.now.0 as u32;
                 // A short read is the end for now, unless the end for good was announced: that brings no further edge.
-                if count < limit - before && !conn.flags.read_closed {
+                let short = matches!(outcome, ReadOutcome::Bytes(_)) && count < limit - before;
+                if short && !conn.flags.read_closed {
                     conn.flags.readable = false;
                 }
                 self.counters.add(Metric::BytesReceived, count as u64);

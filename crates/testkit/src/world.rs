@@ -110,7 +110,7 @@ impl World {
             self.acceptor
         });
         self.port = self.port.checked_add(1).unwrap_or(1024);
-        let peer = Peer { address: SocketAddr::from((self.plan.peers, self.port)), listener: 0 };
+        let peer = Peer { address: SocketAddr::from((self.plan.peers, self.port)), listener: 0, direct: true };
         let link = self.fabric.network.open();
         let mut hands = Hands { shard, fabric: &mut self.fabric };
         if self.shards[usize::from(shard)].accept(&mut hands, peer, Wire(link), self.now).is_none() {

@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    const PEER: fn() -> Peer = || Peer { address: SocketAddr::from(([127, 0, 0, 1], 5000)), listener: 0 };
+    const PEER: fn() -> Peer = || Peer { address: SocketAddr::from(([127, 0, 0, 1], 5000)), listener: 0, direct: true };
 
     fn connected() -> Event<'static> {
         Event::Connected {

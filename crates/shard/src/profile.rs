@@ -1,0 +1,57 @@
+//! What the clients of one listener get.
+
+use std::sync::Arc;
+
+use breakwater_session::Limits;
+
+/// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Name of the listener, such as `tcp.default`.
+    pub name: Box<str>,
+    /// What a client and its session may use: the limits of the listener's zone, with its own protocol versions.
+    pub limits: Arc<Limits>,
+    /// Put in front of every topic and filter of its clients, and taken off what they are sent; empty for none.
+    pub mountpoint: Box<str>,
+    /// Who connects is asked who it is. Otherwise every CONNECT is accepted under the name that it gives.
+    pub authenticate: bool,
+    /// A connection is ended after that long, in milliseconds; 0 for never.
+    pub lifetime_ms: u64,
+    /// What each client may send and is sent.
+    pub rates: Rates,
+}
+
+/// Bounds per client and second; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// PUBLISH packets from the client.
+    pub messages_in: Rate,
+    /// Bytes from the client.
+    pub bytes_in: Rate,
+    /// PUBLISH packets to the client.
+    pub messages_out: Rate,
+    /// Bytes to the client.
+    pub bytes_out: Rate,
+}
+
+/// A token bucket's shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Refilled per second; 0 for no bound.
+    pub per_second: u64,
+    /// What may pass at once after a pause; never below `per_second` in effect.
+    pub burst: u64,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            limits: Arc::new(Limits::default()),
+            mountpoint: "".into(),
+            authenticate: true,
+            lifetime_ms: 0,
+            rates: Rates::default(),
+        }
+    }
+}
