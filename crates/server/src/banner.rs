@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::settings::{Kind, Resolved};
+use breakwater_config::{Kind, Resolved};
 
 /// What the banner tells of.
 pub(crate) struct Started<'a> {
@@ -102,7 +102,7 @@ impl Exposure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::resolve;
+    use breakwater_config::resolve;
 
     fn shown(listeners: &[&str]) -> String {
         let listeners: Vec<SocketAddr> = listeners.iter().map(|text| text.parse().expect("an address")).collect();

@@ -9,7 +9,6 @@ mod banner;
 mod cli;
 mod log;
 mod serve;
-mod settings;
 mod signals;
 
 use std::io::{self, Write as _};
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),
         Command::Man { out: Some(folder) } => man_pages(&folder),
-        Command::Docs { page: Page::Settings } => print(settings::reference().as_bytes()),
+        Command::Docs { page: Page::Settings } => print(breakwater_config::reference().as_bytes()),
     }
 }
 

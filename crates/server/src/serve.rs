@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use breakwater_config::Resolved;
 use breakwater_net::{Listening, Node, Transport};
 use breakwater_router::Router;
 use breakwater_shard::{Pages, Setup, Shard};
@@ -14,7 +15,7 @@ use breakwater_shard::{Pages, Setup, Shard};
 use crate::banner::{Started, banner};
 use crate::cli::{ServeArgs, addresses};
 use crate::log::{self, Level, Log};
-use crate::settings::{self, Resolved};
+
 use crate::{USAGE, complain, signals};
 
 /// Runs the broker until a signal ends it.
@@ -46,7 +47,7 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
 
 /// Addresses and settings; the faults of both at once.
 fn read(args: &ServeArgs) -> Result<(Vec<SocketAddr>, Resolved), Vec<String>> {
-    let settings = settings::resolve(args.set.iter().map(String::as_str));
+    let settings = breakwater_config::resolve(args.set.iter().map(String::as_str));
     match (addresses(&args.listen), settings) {
         (Ok(addresses), Ok(resolved)) => Ok((addresses, resolved)),
         (addresses, resolved) => {

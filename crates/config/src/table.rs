@@ -6,7 +6,7 @@ use breakwater_proto::{QoS, Version};
 use breakwater_router::Strategy;
 use breakwater_session::{QueueFull, Versions};
 
-use super::{Applies, Kind, Resolved, Setting, Value};
+use crate::{Applies, Kind, Resolved, Setting, Value};
 use Applies::{NewConnections, Restart};
 
 const VERSIONS: [(&str, Version); 3] = [("3.1", Version::V31), ("3.1.1", Version::V311), ("5.0", Version::V5)];
@@ -63,7 +63,7 @@ macro_rules! table {
     ($($key:literal, $kind:expr, $(word $word:literal = $special:expr,)? $default:literal, $applies:expr, $meaning:literal,
        |$to:ident, $value:ident| $store:expr;)*) => {
         /// Every setting.
-        pub(crate) const TABLE: &[Setting] = &[$(Setting {
+        pub const TABLE: &[Setting] = &[$(Setting {
             key: $key,
             kind: $kind,
             word: table!(@word $($word, $special)?),

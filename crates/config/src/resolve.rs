@@ -7,17 +7,17 @@ use breakwater_shard::Options;
 
 /// All settings, resolved: defaults filled in, checked against each other.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Resolved {
-    pub(crate) shard: Options,
-    pub(crate) router: RouterOptions,
-    pub(crate) net: breakwater_net::Options,
+pub struct Resolved {
+    pub shard: Options,
+    pub router: RouterOptions,
+    pub net: breakwater_net::Options,
     /// How long a stop may take before connections that don't drain are cut.
-    pub(crate) drain: Duration,
+    pub drain: Duration,
 }
 
 impl Resolved {
     /// Checks across settings; all faults at once.
-    pub(super) fn settle(&mut self) -> Vec<String> {
+    pub(crate) fn settle(&mut self) -> Vec<String> {
         let mut faults = Vec::new();
         let limits = &self.shard.limits;
         if limits.session_expiry_default_s > limits.session_expiry_max_s {

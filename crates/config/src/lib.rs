@@ -1,18 +1,25 @@
-//! Every setting of the broker: one table from which parsing, its errors, the defaults and the reference page come.
+//! The configuration: every setting of the broker in one table, from which parsing, its errors, the defaults and the reference
+//! page come, and the formats in which an operator writes settings down.
+//!
+//! Promise: text of any kind becomes the plain values that each plane reads, or all of its faults at once, one line each; nothing
+//! is dropped in silence, and no input makes it panic.
+//!
+//! Not here: sockets, signals and threads; what a setting does.
+#![forbid(unsafe_code)]
 
 mod reference;
 mod resolve;
 mod table;
 mod value;
 
-pub(crate) use reference::reference;
-pub(crate) use resolve::Resolved;
-pub(crate) use table::TABLE;
-pub(crate) use value::{Kind, Value};
+pub use reference::reference;
+pub use resolve::Resolved;
+pub use table::TABLE;
+pub use value::{Kind, Value};
 
 /// From when on a changed setting counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Applies {
+pub enum Applies {
     /// For connections made after the change.
     NewConnections,
     /// After a restart of the broker.
@@ -20,7 +27,7 @@ pub(crate) enum Applies {
 }
 
 impl Applies {
-    pub(crate) fn in_words(self) -> &'static str {
+    pub fn in_words(self) -> &'static str {
         match self {
             Self::NewConnections => "new connections",
             Self::Restart => "restart",
@@ -29,19 +36,19 @@ impl Applies {
 }
 
 /// One row of the table.
-pub(crate) struct Setting {
+pub struct Setting {
     /// Its name: group and key with a dot between.
-    pub(crate) key: &'static str,
-    pub(crate) kind: Kind,
+    pub key: &'static str,
+    pub kind: Kind,
     /// A word that stands for one special number ("never", "none").
-    pub(crate) word: Option<(&'static str, u64)>,
+    pub word: Option<(&'static str, u64)>,
     /// As a user would write it.
-    pub(crate) default: &'static str,
-    pub(crate) applies: Applies,
+    pub default: &'static str,
+    pub applies: Applies,
     /// What it does, in a sentence or two, Markdown.
-    pub(crate) meaning: &'static str,
+    pub meaning: &'static str,
     /// Stores it where its plane reads it.
-    pub(crate) store: fn(&mut Resolved, &Value),
+    pub store: fn(&mut Resolved, &Value),
 }
 
 impl Setting {
@@ -55,7 +62,7 @@ impl Setting {
 }
 
 /// Reads `key=value` pairs, the last of a key counting, and resolves all settings. All faults at once, one line each.
-pub(crate) fn resolve<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Resolved, Vec<String>> {
+pub fn resolve<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Resolved, Vec<String>> {
     let mut resolved = Resolved::default();
     for setting in TABLE {
         let value = setting.parse(setting.default).expect("a test walks the table's defaults");

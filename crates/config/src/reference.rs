@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::TABLE;
+use crate::TABLE;
 
 const HEAD: &str = "\
 # Settings
 
-<!-- Written by `breakwater docs settings`; edit crates/server/src/settings/table.rs instead. -->
+<!-- Written by `breakwater docs settings`; edit crates/config/src/table.rs instead. -->
 
 Every setting has a default that is safe to run with. Give others on the command line, as often as you like; of two values
 for one key the last counts:
@@ -21,7 +21,7 @@ A wrong key or value stops the start with one line for each fault.
 ";
 
 /// The whole page.
-pub(crate) fn reference() -> String {
+pub fn reference() -> String {
     let mut page = String::from(HEAD);
     let mut group = "";
     for setting in TABLE {

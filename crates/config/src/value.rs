@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// What a setting may hold. Bounds are inclusive and in the unit in which the value is kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A plain number.
     Count { min: u64, max: u64 },
     /// Bytes, written with a unit. KB, MB and GB count in 1024, as EMQX users expect.
@@ -25,14 +25,14 @@ pub(crate) enum Kind {
 
 /// A value of a setting, parsed and inside its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
     Number(u64),
     Text(Box<str>),
 }
 
 impl Value {
     /// The number, 0 for text.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         match self {
             Self::Number(number) => *number,
             Self::Text(_) => 0,
@@ -40,7 +40,7 @@ impl Value {
     }
 
     /// The text, empty for a number.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         match self {
             Self::Number(_) => "",
             Self::Text(text) => text,
@@ -61,7 +61,7 @@ const SIZES: [(&str, u64); 4] = [("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 1
 
 impl Kind {
     /// Reads a value. The error says what is allowed.
-    pub(crate) fn parse(self, text: &str) -> Result<Value, String> {
+    pub fn parse(self, text: &str) -> Result<Value, String> {
         let number = match self {
             Self::Text { bytes_max } => {
                 let fits = text.len() <= bytes_max && !text.chars().any(char::is_control);
@@ -85,7 +85,7 @@ impl Kind {
     }
 
     /// What is allowed, in words.
-    pub(crate) fn allowed(self) -> String {
+    pub fn allowed(self) -> String {
         let (min, max) = self.bounds();
         match self {
             Self::Flag => "true, false".into(),
@@ -97,7 +97,7 @@ impl Kind {
     }
 
     /// A number of this kind as a user would write it.
-    pub(crate) fn written(self, number: u64) -> String {
+    pub fn written(self, number: u64) -> String {
         match self {
             Self::Count { .. } => number.to_string(),
             Self::Bytes { .. } => in_units(number, &SIZES, "B"),

@@ -1,4 +1,4 @@
-use super::{TABLE, edits, nearest, reference, resolve};
+use crate::{TABLE, edits, nearest, reference, resolve};
 
 fn faults(pairs: &[&str]) -> Vec<String> {
     resolve(pairs.iter().copied()).expect_err("these settings are wrong")
