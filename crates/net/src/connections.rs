@@ -1,9 +1,12 @@
 //! The sockets of one shard, by slot.
 //!
 //! Pages, so that a million connections never make one copy, and freed pages give their memory back. 5 bytes per slot:
-//! the descriptor and a few flags.
+//! the descriptor and a few flags. What few connections have besides stands in a side page, which exists while one of its
+//! slots needs it.
 
 use mio::net::TcpStream;
+
+use crate::extra::Extra;
 
 /// The poller watches the socket.
 pub(crate) const WATCHED: u8 = 1;
@@ -13,6 +16,8 @@ pub(crate) const ENDED: u8 = 2;
 pub(crate) const LAST_WORDS: u8 = 8;
 /// The socket could not be watched: reads and writes fail.
 pub(crate) const BROKEN: u8 = 4;
+/// The slot has an entry in the side page.
+pub(crate) const BESIDE: u8 = 16;
 
 const PAGE_BITS: u32 = 10;
 const PAGE: usize = 1 << PAGE_BITS;
@@ -21,6 +26,19 @@ struct Page {
     streams: [Option<TcpStream>; PAGE],
     flags: [u8; PAGE],
     used: u16,
+    beside: Option<Box<Beside>>,
+}
+
+struct Beside {
+    extras: [Option<Box<Extra>>; PAGE],
+    used: u16,
+}
+
+/// All that a slot holds: a socket, or something else that carries bytes, or both.
+pub(crate) struct Held {
+    pub(crate) stream: Option<TcpStream>,
+    pub(crate) extra: Option<Box<Extra>>,
+    pub(crate) flags: u8,
 }
 
 /// Owned by one shard.
@@ -31,19 +49,25 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Puts a connection into an empty slot.
-    pub(crate) fn insert(&mut self, slot: u32, stream: TcpStream) {
+    pub(crate) fn insert(&mut self, slot: u32, stream: Option<TcpStream>, extra: Option<Box<Extra>>) {
         let (page, at) = place(slot);
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, || None);
         }
         let page = self.pages[page].get_or_insert_with(Page::new);
-        let before = page.streams[at].replace(stream);
-        debug_assert!(before.is_none(), "slot {slot} is taken");
-        page.used += u16::from(before.is_none());
+        debug_assert!(page.is_free(at), "slot {slot} is taken");
+        page.used += 1;
+        page.streams[at] = stream;
         page.flags[at] = 0;
+        if let Some(extra) = extra {
+            page.flags[at] = BESIDE;
+            let beside = page.beside.get_or_insert_with(Beside::new);
+            beside.extras[at] = Some(extra);
+            beside.used += 1;
+        }
     }
 
-    /// The connection of a slot and its flags.
+    /// The socket of a slot and its flags; none if the slot is empty, or has no socket.
     #[inline]
     pub(crate) fn get(&mut self, slot: u32) -> Option<(&mut TcpStream, &mut u8)> {
         let (page, at) = place(slot);
@@ -51,25 +75,65 @@ impl Connections {
         Some((page.streams[at].as_mut()?, &mut page.flags[at]))
     }
 
+    /// What a slot has besides its socket, with both.
+    pub(crate) fn get_beside(&mut self, slot: u32) -> Option<(Option<&mut TcpStream>, &mut u8, &mut Extra)> {
+        let (page, at) = place(slot);
+        let page = self.pages.get_mut(page)?.as_deref_mut()?;
+        let extra = page.beside.as_deref_mut()?.extras[at].as_deref_mut()?;
+        Some((page.streams[at].as_mut(), &mut page.flags[at], extra))
+    }
+
+    /// The same, to look at.
+    pub(crate) fn extra(&self, slot: u32) -> Option<&Extra> {
+        let (page, at) = place(slot);
+        self.pages.get(page)?.as_deref()?.beside.as_deref()?.extras[at].as_deref()
+    }
+
     /// Empties a slot.
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<(TcpStream, u8)> {
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Held> {
         let (number, at) = place(slot);
         let entry = self.pages.get_mut(number)?;
         let page = entry.as_deref_mut()?;
-        let stream = page.streams[at].take()?;
-        let flags = page.flags[at];
+        if page.is_free(at) {
+            return None;
+        }
+        let flags = std::mem::take(&mut page.flags[at]);
+        let held = Held { stream: page.streams[at].take(), extra: page.take_beside(at, flags), flags };
         page.used -= 1;
         // The first page stays, or a broker with one client would allocate at each visit.
         if page.used == 0 && number != 0 {
             *entry = None;
         }
-        Some((stream, flags))
+        Some(held)
     }
 }
 
 impl Page {
     fn new() -> Box<Self> {
-        Box::new(Self { streams: [const { None }; PAGE], flags: [0; PAGE], used: 0 })
+        Box::new(Self { streams: [const { None }; PAGE], flags: [0; PAGE], used: 0, beside: None })
+    }
+
+    fn is_free(&self, at: usize) -> bool {
+        self.streams[at].is_none() && self.flags[at] & BESIDE == 0
+    }
+
+    fn take_beside(&mut self, at: usize, flags: u8) -> Option<Box<Extra>> {
+        if flags & BESIDE == 0 {
+            return None;
+        }
+        let beside = self.beside.as_deref_mut()?;
+        let extra = beside.extras[at].take();
+        beside.used -= 1;
+        if beside.used == 0 {
+            self.beside = None;
+        }
+        extra
+    }
+}
+
+impl Beside {
+    fn new() -> Box<Self> {
+        Box::new(Self { extras: [const { None }; PAGE], used: 0 })
     }
 }
 
@@ -80,6 +144,7 @@ fn place(slot: u32) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extra::Via;
 
     fn stream(listener: &std::net::TcpListener) -> TcpStream {
         let stream = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
@@ -92,16 +157,36 @@ mod tests {
         let mut connections = Connections::default();
         for slot in [0, 1023, 1024, 5000] {
             assert!(connections.get(slot).is_none());
-            connections.insert(slot, stream(&listener));
+            connections.insert(slot, Some(stream(&listener)), None);
         }
         let (_, flags) = connections.get(5000).expect("just inserted");
         *flags |= ENDED;
         assert!(connections.get(4999).is_none() && connections.get(1 << 20).is_none());
-        assert!(matches!(connections.remove(5000), Some((_, ENDED))));
+        assert!(matches!(connections.remove(5000), Some(Held { stream: Some(_), extra: None, flags: ENDED })));
         assert!(connections.remove(5000).is_none());
         assert!(connections.pages[4].is_none(), "an empty page is freed");
         assert!(connections.remove(0).is_some() && connections.remove(1023).is_some());
         assert!(connections.pages[0].is_some(), "the first page stays");
+    }
+
+    #[test]
+    fn the_side_page_lives_while_a_slot_needs_it() {
+        let extra = || Some(Box::new(Extra { identity: Some(Box::default()), via: Via::Socket }));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut connections = Connections::default();
+        connections.insert(1, Some(stream(&listener)), None);
+        assert!(connections.get_beside(1).is_none() && connections.pages[0].as_ref().expect("a page").beside.is_none());
+        connections.insert(2, Some(stream(&listener)), extra());
+        // No socket at all: something else carries its bytes.
+        connections.insert(3, None, extra());
+        assert!(connections.get(2).is_some() && connections.get(3).is_none());
+        assert!(connections.extra(2).is_some() && connections.extra(1).is_none());
+        assert!(matches!(connections.get_beside(3), Some((None, &mut BESIDE, _))));
+        assert!(matches!(connections.remove(3), Some(Held { stream: None, extra: Some(_), flags: BESIDE })));
+        assert!(connections.remove(3).is_none());
+        assert!(matches!(connections.remove(2), Some(Held { stream: Some(_), extra: Some(_), .. })));
+        assert!(connections.pages[0].as_ref().expect("a page").beside.is_none());
+        assert!(connections.get(1).is_some());
     }
 
     #[cfg(all(target_os = "linux", not(debug_assertions)))]

@@ -10,6 +10,7 @@ mod accept;
 mod bell;
 mod clock;
 mod connections;
+mod extra;
 mod linger;
 mod listen;
 mod listener;

@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use breakwater_contract::Identity;
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, Ready, ShardId, WriteOutcome};
 use mio::net::TcpStream;
@@ -11,14 +12,22 @@ use mio::{Interest, Registry, Token};
 
 use crate::Journal;
 use crate::bell::Bell;
-use crate::connections::{BROKEN, Connections, ENDED, LAST_WORDS, WATCHED};
+use crate::connections::{BESIDE, BROKEN, Connections, ENDED, Held, LAST_WORDS, WATCHED};
+use crate::extra::{Extra, Via};
 use crate::linger::Linger;
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
 
 /// A connection on its way from one shard to another.
-#[derive(Debug)]
 pub struct Transport {
-    stream: TcpStream,
+    stream: Option<TcpStream>,
+    extra: Option<Box<Extra>>,
+}
+
+impl std::fmt::Debug for Transport {
+    /// Where it leads, never what it carries.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 impl Parcel for Mail<Transport> {
@@ -82,7 +91,7 @@ impl Sockets {
 
     /// The transport of a connection that was just accepted.
     pub(crate) fn transport(stream: TcpStream) -> Transport {
-        Transport { stream }
+        Transport { stream: Some(stream), extra: None }
     }
 
     /// Counts a connection that never got a slot.
@@ -155,55 +164,24 @@ impl Driver for Sockets {
 
     #[inline]
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
-        let Some((stream, flags)) = self.connections.get(slot) else { return ReadOutcome::Failed };
-        if *flags & BROKEN != 0 {
-            return ReadOutcome::Failed;
-        }
-        loop {
-            let outcome = match stream.read(buffer) {
-                Ok(0) => ReadOutcome::Closed,
-                Ok(count) => {
-                    *flags = if count == buffer.len() { *flags | LAST_WORDS } else { *flags & !LAST_WORDS };
-                    return ReadOutcome::Bytes(count);
-                }
-                Err(fault) => match fault.kind() {
-                    io::ErrorKind::WouldBlock => return ReadOutcome::WouldBlock,
-                    io::ErrorKind::Interrupted => continue,
-                    _ => ReadOutcome::Failed,
-                },
-            };
-            *flags |= ENDED;
-            return outcome;
+        match self.connections.get(slot) {
+            Some((stream, flags)) if *flags & (BROKEN | BESIDE) == 0 => read(stream, flags, buffer),
+            _ => self.read_beside(slot, buffer),
         }
     }
 
     #[inline]
     fn write(&mut self, slot: u32, bytes: &[u8]) -> WriteOutcome {
-        let Some((stream, flags)) = self.connections.get(slot) else { return WriteOutcome::Failed };
-        if *flags & BROKEN != 0 {
-            return WriteOutcome::Failed;
-        }
-        loop {
-            match stream.write(bytes) {
-                Ok(count) => {
-                    *flags |= LAST_WORDS;
-                    return WriteOutcome::Wrote(count);
-                }
-                Err(fault) => match fault.kind() {
-                    io::ErrorKind::WouldBlock => return WriteOutcome::WouldBlock,
-                    io::ErrorKind::Interrupted => {}
-                    _ => {
-                        *flags |= ENDED;
-                        return WriteOutcome::Failed;
-                    }
-                },
-            }
+        match self.connections.get(slot) {
+            Some((stream, flags)) if *flags & (BROKEN | BESIDE) == 0 => write(stream, flags, bytes),
+            _ => self.write_beside(slot, bytes),
         }
     }
 
     fn close(&mut self, slot: u32) {
-        let Some((mut stream, flags)) = self.connections.remove(slot) else { return };
+        let Some(Held { stream, flags, .. }) = self.connections.remove(slot) else { return };
         self.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(mut stream) = stream else { return };
         if flags & (ENDED | LAST_WORDS) == LAST_WORDS {
             if flags & WATCHED != 0 {
                 let _ = self.registry.deregister(&mut stream);
@@ -214,16 +192,18 @@ impl Driver for Sockets {
     }
 
     fn take(&mut self, slot: u32) -> Transport {
-        let (mut stream, flags) = self.connections.remove(slot).expect("the shard takes what it has");
-        if flags & WATCHED != 0 {
+        let Held { mut stream, extra, flags } = self.connections.remove(slot).expect("the shard takes what it has");
+        if flags & WATCHED != 0
+            && let Some(stream) = &mut stream
+        {
             // Fails only for what isn't watched, and then there is nothing to undo.
-            let _ = self.registry.deregister(&mut stream);
+            let _ = self.registry.deregister(stream);
         }
-        Transport { stream }
+        Transport { stream, extra }
     }
 
     fn place(&mut self, slot: u32, transport: Transport) -> bool {
-        self.connections.insert(slot, transport.stream);
+        self.connections.insert(slot, transport.stream, transport.extra);
         self.fresh.push(slot);
         true
     }
@@ -254,7 +234,71 @@ impl Driver for Sockets {
         self.outboxes[usize::from(to)].backlog_bytes()
     }
 
+    fn identity(&self, slot: u32) -> Option<&Identity> {
+        self.connections.extra(slot)?.identity.as_deref()
+    }
+
     fn event(&mut self, event: Event<'_>) {
         self.journal.event(self.unix_ms, &event);
+    }
+}
+
+impl Sockets {
+    #[cold]
+    fn read_beside(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
+        match self.connections.get_beside(slot) {
+            Some((_, flags, _)) if *flags & BROKEN != 0 => ReadOutcome::Failed,
+            Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => read(stream, flags, buffer),
+            _ => ReadOutcome::Failed,
+        }
+    }
+
+    #[cold]
+    fn write_beside(&mut self, slot: u32, bytes: &[u8]) -> WriteOutcome {
+        match self.connections.get_beside(slot) {
+            Some((_, flags, _)) if *flags & BROKEN != 0 => WriteOutcome::Failed,
+            Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => write(stream, flags, bytes),
+            _ => WriteOutcome::Failed,
+        }
+    }
+}
+
+#[inline]
+fn read(stream: &mut TcpStream, flags: &mut u8, buffer: &mut [u8]) -> ReadOutcome {
+    loop {
+        let outcome = match stream.read(buffer) {
+            Ok(0) => ReadOutcome::Closed,
+            Ok(count) => {
+                *flags = if count == buffer.len() { *flags | LAST_WORDS } else { *flags & !LAST_WORDS };
+                return ReadOutcome::Bytes(count);
+            }
+            Err(fault) => match fault.kind() {
+                io::ErrorKind::WouldBlock => return ReadOutcome::WouldBlock,
+                io::ErrorKind::Interrupted => continue,
+                _ => ReadOutcome::Failed,
+            },
+        };
+        *flags |= ENDED;
+        return outcome;
+    }
+}
+
+#[inline]
+fn write(stream: &mut TcpStream, flags: &mut u8, bytes: &[u8]) -> WriteOutcome {
+    loop {
+        match stream.write(bytes) {
+            Ok(count) => {
+                *flags |= LAST_WORDS;
+                return WriteOutcome::Wrote(count);
+            }
+            Err(fault) => match fault.kind() {
+                io::ErrorKind::WouldBlock => return WriteOutcome::WouldBlock,
+                io::ErrorKind::Interrupted => {}
+                _ => {
+                    *flags |= ENDED;
+                    return WriteOutcome::Failed;
+                }
+            },
+        }
     }
 }
