@@ -1,12 +1,18 @@
-// Scenarios with MQTT.js: `scenarios.mjs PORT VERSION SCENARIO`. Ends with code 0 if all is as it should be.
+// Scenarios with MQTT.js: `scenarios.mjs URL VERSION SCENARIO`. Ends with code 0 if all is as it should be.
+//
+// The URL says how: tcp://, tls://, ws:// or wss://, with host and port. For tls and wss the environment names the authority
+// that signed the broker's certificate (BREAKWATER_CA).
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import mqtt from 'mqtt';
 
-const [port, version, scenario] = process.argv.slice(2);
+const [url, version, scenario] = process.argv.slice(2);
+const path = url.startsWith('ws') ? '/mqtt' : '';
+const ca = /^(tls|wss):/.test(url) ? readFileSync(process.env.BREAKWATER_CA) : undefined;
 const protocolVersion = { '3.1.1': 4, 5: 5 }[version];
 // For everything that is waited for: far beyond what a slow and busy machine needs.
 const DEADLINE_MS = 60_000;
@@ -19,8 +25,8 @@ class Client {
     static async connect({ clientId, session = false, will } = {}) {
         const client = new Client();
         const properties = protocolVersion === 5 ? { sessionExpiryInterval: session ? 600 : 0 } : undefined;
-        client.mqtt = mqtt.connect(`mqtt://127.0.0.1:${port}`, {
-            protocolVersion, clientId, properties, clean: !session, reconnectPeriod: 0, resubscribe: false,
+        client.mqtt = mqtt.connect(url + path, {
+            ca, protocolVersion, clientId, properties, clean: !session, reconnectPeriod: 0, resubscribe: false,
             connectTimeout: DEADLINE_MS, will: will && { topic: will, payload: Buffer.from('died'), qos: 1, retain: false },
         });
         client.mqtt.on('message', (topic, payload, packet) => {
@@ -95,7 +101,7 @@ const scenarios = {
     async will() {
         const watcher = await Client.connect();
         await watcher.subscribe('wills', 1);
-        const holder = spawn(process.execPath, [fileURLToPath(import.meta.url), port, version, 'holdWill']);
+        const holder = spawn(process.execPath, [fileURLToPath(import.meta.url), url, version, 'holdWill']);
         await once(holder.stdout, 'data');
         holder.kill('SIGKILL');
         await watcher.expect('wills', 'died', 1);

@@ -1,5 +1,11 @@
-"""Scenarios with Paho: `scenarios.py PORT VERSION SCENARIO`. Ends with code 0 if all is as it should be."""
+"""Scenarios with Paho: `scenarios.py URL VERSION SCENARIO`. Ends with code 0 if all is as it should be.
 
+The URL says how: tcp://, tls://, ws:// or wss://, with host and port. For tls and wss the environment names the authority that
+signed the broker's certificate (BREAKWATER_CA), and the client's own certificate and key if it shows one (BREAKWATER_CERT,
+BREAKWATER_KEY).
+"""
+
+import os
 import queue
 import resource
 import selectors
@@ -7,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-PORT = int(sys.argv[1])
+URL = urlsplit(sys.argv[1])
 VERSION = {"3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}[sys.argv[2]]
 IS_5 = VERSION == mqtt.MQTTv5
 # For everything that is waited for: far beyond what a slow and busy machine needs.
@@ -24,7 +31,13 @@ class Client:
 
     def __init__(self, client_id="", session=False, will=None, start=True):
         clean = {} if IS_5 else {"clean_session": not session}
-        self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=VERSION, **clean)
+        transport = "websockets" if URL.scheme in ("ws", "wss") else "tcp"
+        self.paho = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=VERSION, transport=transport, **clean
+        )
+        if URL.scheme in ("tls", "wss"):
+            certificate, key = os.environ.get("BREAKWATER_CERT"), os.environ.get("BREAKWATER_KEY")
+            self.paho.tls_set(os.environ["BREAKWATER_CA"], certificate, key)
         self.messages = queue.Queue()
         self.connected = queue.Queue()
         self.subscribed = queue.Queue()
@@ -40,7 +53,7 @@ class Client:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 600 if session else 0
             arguments = {"clean_start": not session, "properties": properties}
-        self.paho.connect("127.0.0.1", PORT, keepalive=60, **arguments)
+        self.paho.connect(URL.hostname, URL.port, keepalive=60, **arguments)
         self.session_present = None
         if start:
             self.paho.loop_start()

@@ -34,7 +34,10 @@ fn mqtt_js(version: &str, scenario: &str) {
 
 fn run(command: &mut Command, version: &str, scenario: &str) {
     let broker = Broker::start();
-    let command = command.env("PYTHONDONTWRITEBYTECODE", "1").arg(broker.port.to_string()).args([version, scenario]);
+    let command = command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(format!("tcp://{}", broker.address()))
+        .args([version, scenario]);
     Program::start(command).succeed();
 }
 
