@@ -2,6 +2,16 @@
 
 use std::path::PathBuf;
 
+mod connection;
+mod fault;
+mod hello;
+#[cfg(test)]
+mod pki;
+mod suites;
+
+pub use connection::{Plain, Progress, Tls, Window};
+pub use fault::TlsFault;
+
 /// TLS of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
