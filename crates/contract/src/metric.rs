@@ -65,6 +65,9 @@ metrics! {
     KeepAliveTimeouts => "keep_alive_timeouts_total", "connections", "Connections ended by keep-alive.";
     ConnectTimeouts => "connect_timeouts_total", "connections", "Connections that sent no CONNECT in time.";
     WriteStalls => "write_stalls_total", "connections", "Connections ended because they took no bytes for too long.";
+    LifetimesOver => "lifetimes_over_total", "connections", "Connections ended because they had lasted as long as their listener allows.";
+    ClientsKicked => "clients_kicked_total", "clients", "Connections ended by an operator's command, by client identifier.";
+    ConnectionsDrained => "connections_drained_total", "connections", "Connections ended because their listener closes or was drained.";
     ReadersPaused => "readers_paused_total", "connections", "Times that a connection's reading was paused for want of memory or mailbox room.";
     Panics => "panics_total", "connections", "Connections ended by a bug of ours: please report.";
     Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";

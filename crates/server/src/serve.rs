@@ -93,6 +93,7 @@ fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log)
         id: 0,
         shards,
         options: Arc::new(resolved.shard.clone()),
+        profiles: Vec::new(),
         router: Arc::new(Router::new(router)),
         seed: chance(),
         authenticator: Arc::clone(&policy) as Arc<_>,

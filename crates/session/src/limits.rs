@@ -3,7 +3,7 @@
 use breakwater_proto::{QoS, TopicLimits, Version};
 
 /// Bounds and switches, resolved from the configuration. Shared by all sessions of a node; read only.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest packet that a client may send, in bytes of the whole packet.
     pub packet_bytes_max: u32,

@@ -24,6 +24,8 @@ struct Entrant<'a> {
     assigned: Option<&'a str>,
     principal: Principal,
     auth_data: Option<Box<[u8]>>,
+    /// Row of the profile that it will live by.
+    profile: u16,
 }
 
 impl Entrant<'_> {
@@ -55,17 +57,25 @@ impl<T: Send> Shard<T> {
         bytes: &[u8],
         length: usize,
     ) -> Result<Step, Cause> {
+        let profile = self.profile_of_entrant(slot);
+        let authenticate = self.profiles.profile(profile).authenticate;
         if let Some(method) = connect.auth_method
-            && !self.authenticator.offers(method)
+            && !(authenticate && self.authenticator.offers(method))
         {
             let reason = ReasonCode::BadAuthenticationMethod; // [MQTT-4.12.0-1]
             return Err(self.refuse_connect(driver, slot, connect, reason, None));
         }
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let step = self.ask(slot, connect, client_id, connect.auth_data, AuthStage::Connect);
+        let step = if authenticate {
+            self.ask(slot, connect, client_id, connect.auth_data, AuthStage::Connect)
+        } else {
+            let name = connect.username.unwrap_or_default().into();
+            AuthStep::Accept { principal: Principal { name, superuser: false }, data: None }
+        };
         match step {
             AuthStep::Accept { principal, data } => {
-                let entrant = Entrant { connect, terms, assigned: assigned.as_deref(), principal, auth_data: data };
+                let entrant =
+                    Entrant { connect, terms, assigned: assigned.as_deref(), principal, auth_data: data, profile };
                 self.admit(driver, slot, entrant)?;
             }
             AuthStep::Refuse { reason, text } => {
@@ -80,6 +90,11 @@ impl<T: Send> Shard<T> {
             }
         }
         Ok(Step::Used(length))
+    }
+
+    /// Row of the profile that a client of this connection will live by.
+    fn profile_of_entrant(&self, slot: u32) -> u16 {
+        self.conns.get(slot).map_or(0, |conn| self.profiles.row_of(conn.peer.listener))
     }
 
     fn ask(
@@ -238,7 +253,9 @@ impl<T: Send> Shard<T> {
         let connect = connect_in(packet)?;
         match step {
             AuthStep::Accept { principal, data } => {
-                let Ok(terms) = Terms::agree(&connect, &self.options.limits) else {
+                // The listener may have changed while the verdict was under way.
+                let profile = self.profile_of_entrant(slot);
+                let Ok(terms) = Terms::agree(&connect, self.profiles.limits(profile)) else {
                     return Err(Cause::Refused(ReasonCode::UnspecifiedError));
                 };
                 let entrant = Entrant {
@@ -247,6 +264,7 @@ impl<T: Send> Shard<T> {
                     assigned: assigned.as_deref(),
                     principal,
                     auth_data: data,
+                    profile,
                 };
                 self.admit(driver, slot, entrant)
             }
@@ -312,7 +330,8 @@ impl<T: Send> Shard<T> {
 
     /// Whether the client takes a packet as large as its CONNACK [MQTT-3.1.2-24].
     fn connack_fits(&self, entrant: &Entrant<'_>) -> bool {
-        entrant.terms.connack(&self.options.limits, &entrant.facts(false), &mut Vec::new())
+        let limits = self.profiles.limits(entrant.profile);
+        entrant.terms.connack(limits, &entrant.facts(false), &mut Vec::new())
     }
 
     /// The session of the entrant: the stored one, or a new one [MQTT-3.1.3-2] [MQTT3-3.1.3-2] [MQTT-3.1.4-4]
@@ -339,12 +358,14 @@ impl<T: Send> Shard<T> {
             conn: NONE,
             accounted: 0,
             accounted_away: false,
+            profile: entrant.profile,
             will_at: Instant(0),
             expires_at: Instant(0),
             check_at: NEVER,
             will_pending: false,
             shares: false,
         };
+        self.profiles.hold(entrant.profile);
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
         let hash = hash_id(self.seed, entrant.client_id());
         let (sessions, seed) = (&self.sessions, self.seed);
@@ -363,10 +384,13 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.conn = slot;
+        self.profiles.hold(entrant.profile);
+        self.profiles.release(std::mem::replace(&mut resident.profile, entrant.profile));
         resident.session.set_will(will);
         conn.session = session;
         conn.phase = Phase::Ready;
-        conn.link = Link::new(entrant.terms, &self.options.limits);
+        conn.profile = entrant.profile;
+        conn.link = Link::new(entrant.terms, self.profiles.limits(entrant.profile));
         conn.flags.bridge = entrant.terms.bridge;
         conn.keep_alive_ms = entrant.terms.keep_alive_ms;
         if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {
@@ -409,7 +433,7 @@ impl<T: Send> Shard<T> {
         let Some(resident) = self.sessions.get_mut(session) else { return };
         self.pool.ready(&mut conn.out);
         // [MQTT-3.1.4-5] [MQTT3-3.1.4-4], ahead of all that waits [MQTT-3.2.0-1] [MQTT3-3.2.0-1].
-        entrant.terms.connack(&self.options.limits, &entrant.facts(present), &mut conn.out);
+        entrant.terms.connack(self.profiles.limits(entrant.profile), &entrant.facts(present), &mut conn.out);
         self.counters.bump(Metric::ClientsConnected);
         driver.event(Event::Connected {
             client: resident.session.client_id(),
@@ -424,7 +448,7 @@ impl<T: Send> Shard<T> {
             let room = conn.room(self.options.out_buffer_bytes);
             let mut env = Env {
                 now: self.now,
-                limits: &self.options.limits,
+                limits: self.profiles.limits(entrant.profile),
                 room,
                 out: &mut conn.out,
                 drops: &mut self.drops,
@@ -439,7 +463,7 @@ impl<T: Send> Shard<T> {
 
     /// `Some`: this will may not be published, so that the client is refused.
     fn will_denied(&self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<ReasonCode> {
-        if !breakwater_proto::topic::within(will.topic, &self.options.limits.topic) {
+        if !breakwater_proto::topic::within(will.topic, &self.profiles.limits(entrant.profile).topic) {
             return Some(ReasonCode::TopicNameInvalid);
         }
         if is_reserved(will.topic) {

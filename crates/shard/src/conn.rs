@@ -38,6 +38,8 @@ pub(crate) struct Conn {
     pub(crate) timer_tick: u32,
     /// Large fan-outs under way on behalf of this publisher.
     pub(crate) jobs: u16,
+    /// Row of its profile, once it is a client.
+    pub(crate) profile: u16,
     pub(crate) phase: Phase,
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -161,6 +163,7 @@ impl Conn {
             flags: Flags::default(),
             timer_tick: 0,
             jobs: 0,
+            profile: 0,
             phase: Phase::Porch { deadline },
             rare: None,
         }
@@ -222,6 +225,10 @@ pub enum Cause {
     AuthFailed(ReasonCode),
     /// An operator ended it.
     Kicked(ReasonCode),
+    /// Its listener closes, or is emptied by an operator.
+    Drained,
+    /// It has lasted as long as its listener allows.
+    Lifetime,
     /// The broker stops.
     Shutdown,
     /// No descriptor, slot or memory for it.
@@ -247,6 +254,8 @@ impl Cause {
             Cause::ConnectTimeout => ReasonCode::MaximumConnectTime,
             Cause::Stalled => ReasonCode::QuotaExceeded,
             Cause::TakenOver => ReasonCode::SessionTakenOver,
+            Cause::Drained => ReasonCode::AdministrativeAction,
+            Cause::Lifetime => ReasonCode::MaximumConnectTime,
             Cause::Shutdown => ReasonCode::ServerShuttingDown,
             Cause::NoRoom => ReasonCode::ServerBusy,
         }
@@ -291,6 +300,8 @@ impl Cause {
             Cause::Stalled => "the client did not read what was sent to it",
             Cause::TakenOver => "the same client identifier connected again",
             Cause::Refused(reason) | Cause::AuthFailed(reason) | Cause::Kicked(reason) => reason.name(),
+            Cause::Drained => "the listener lets its clients go: connect again",
+            Cause::Lifetime => "the connection has lasted as long as its listener allows",
             Cause::Shutdown => "the broker is shutting down",
             Cause::NoRoom => "the broker has no room for more connections",
             Cause::Panic => "an error inside the broker (please report it)",

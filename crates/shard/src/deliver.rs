@@ -47,7 +47,7 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let slot = resident.conn;
+        let (slot, profile) = (resident.conn, resident.profile);
         // No memory for queues: see `memory.rs` for the bounds.
         let starved = match slot {
             NONE => self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2,
@@ -64,7 +64,7 @@ impl<T: Send> Shard<T> {
         };
         let mut env = Env {
             now: self.now,
-            limits: if starved { &self.no_queue } else { &self.options.limits },
+            limits: if starved { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
             room,
             out,
             drops: &mut self.drops,
@@ -110,12 +110,12 @@ impl<T: Send> Shard<T> {
         };
         let slot = resident.conn;
         let whole = match self.conns.get_mut(slot) {
-            Some(conn) if slot != NONE => {
+            Some(conn) => {
                 let link = &conn.link;
                 // Two bytes more is what the other layout can need at most.
                 let fits = run.longest + 2 <= link.maximum_packet_size as usize;
                 // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5] [MQTT3-4.6.0-6].
-                let kept = self.options.limits.queue_qos0 && resident.session.has_backlog();
+                let kept = self.profiles.limits(conn.profile).queue_qos0 && resident.session.has_backlog();
                 grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept
             }
             _ => false,

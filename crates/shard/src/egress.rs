@@ -170,7 +170,7 @@ impl<T: Send> Shard<T> {
         let room = conn.room(self.options.out_buffer_bytes);
         let mut env = Env {
             now: self.now,
-            limits: &self.options.limits,
+            limits: self.profiles.limits(conn.profile),
             room,
             out: &mut conn.out,
             drops: &mut self.drops,

@@ -24,7 +24,8 @@ impl<T: Send> Shard<T> {
             if resident.session.expiry_s() == 0 && asked > 0 {
                 return Err(Violation::SessionExpiryRaisedFromZero.into());
             }
-            resident.session.set_expiry_s(asked.min(self.options.limits.session_expiry_max_s));
+            let most = self.profiles.limits(conn.profile).session_expiry_max_s;
+            resident.session.set_expiry_s(asked.min(most));
         }
         Ok(match disconnect.reason {
             ReasonCode::Success => Cause::Disconnect,
@@ -39,6 +40,7 @@ impl<T: Send> Shard<T> {
         self.forget_timer(slot, generation.unwrap_or(0), &conn);
         self.held_bytes -= u64::from(conn.accounted);
         self.forget_tail(&conn);
+        self.count_out(conn.peer.listener);
         self.last_words(driver, slot, &mut conn, &cause); // [MQTT-3.14.4-1]
         driver.close(slot); // [MQTT-3.14.4-2]
         self.counters.bump(Metric::ConnectionsClosed);
@@ -46,6 +48,8 @@ impl<T: Send> Shard<T> {
             Cause::Violation(_) => self.counters.bump(Metric::Violations),
             Cause::KeepAlive => self.counters.bump(Metric::KeepAliveTimeouts),
             Cause::ConnectTimeout => self.counters.bump(Metric::ConnectTimeouts),
+            Cause::Lifetime => self.counters.bump(Metric::LifetimesOver),
+            Cause::Drained => self.counters.bump(Metric::ConnectionsDrained),
             Cause::Stalled => self.counters.bump(Metric::WriteStalls),
             _ => {}
         }
@@ -151,9 +155,10 @@ impl<T: Send> Shard<T> {
     pub(crate) fn publish_will<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32) {
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.will_pending = false;
+        let profile = resident.profile;
         let Some(StoredWill { message, expiry_s, .. }) = resident.session.take_will() else { return }; // [MQTT3-3.1.2-12]
         let mut view = message.view();
-        view.expires_at = self.deadline_of(expiry_s);
+        view.expires_at = self.deadline_of(expiry_s, profile);
         self.counters.bump(Metric::WillsPublished);
         self.publish_own(driver, &view);
     }
@@ -190,6 +195,7 @@ impl<T: Send> Shard<T> {
             self.router.remove(FilterId::from_u32(*id), who);
         }
         self.owed.remove(&session);
+        self.profiles.release(resident.profile);
         self.strike_off(&resident);
         let hash = hash_id(self.seed, resident.session.client_id());
         if let Ok(entry) = self.registry.find_entry(hash, |slot| *slot == session) {

@@ -161,11 +161,11 @@ impl<T: Send> Shard<T> {
         if bytes[0] == PLAIN_PUBLISH && self.open {
             return self.on_plain_publish(driver, slot, bytes, spend);
         }
-        let frame = match split(bytes, self.options.limits.packet_bytes_max)? {
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(Step::Gone) };
+        let frame = match split(bytes, self.profiles.limits(conn.profile).packet_bytes_max)? {
             Split::Packet(frame) => frame,
             Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
         };
-        let Some(conn) = self.conns.get_mut(slot) else { return Ok(Step::Gone) };
         self.counters.bump(Metric::PacketsReceived);
         // Packets of two bytes that are answered with two cost time as well.
         spend.deliveries = spend.deliveries.saturating_sub(1);

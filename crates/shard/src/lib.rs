@@ -21,6 +21,7 @@ mod inbox;
 mod ingress;
 mod mail;
 mod memory;
+mod operator;
 mod options;
 mod porch;
 mod profile;

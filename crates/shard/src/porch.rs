@@ -36,7 +36,8 @@ impl<T: Send> Shard<T> {
                 return Err(violation.into());
             }
         };
-        let terms = match Terms::agree(&connect, &self.options.limits) {
+        let Some(listener) = self.conns.get(slot).map(|conn| conn.peer.listener) else { return Ok(Step::Gone) };
+        let terms = match Terms::agree(&connect, self.profiles.limits(self.profiles.row_of(listener))) {
             Ok(terms) => terms,
             Err(refusal) => {
                 let most = connect.maximum_packet_size.unwrap_or(u32::MAX);
@@ -71,6 +72,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.remove(slot) else { return };
         self.forget_timer(slot, generation, &conn);
         self.forget_tail(&conn);
+        self.count_out(conn.peer.listener);
         let deadline = match conn.phase {
             Phase::Porch { deadline } => deadline,
             _ => self.now,

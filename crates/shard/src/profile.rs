@@ -1,10 +1,16 @@
 //! What the clients of one listener get.
 
+mod table;
+
 use std::sync::Arc;
 
 use breakwater_session::Limits;
 
-/// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes.
+pub(crate) use table::Profiles;
+
+/// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes: then rates and lifetime hold
+/// at once for everybody who came through it, limits and mountpoint for those who connect from then on, because CONNACK has
+/// promised the old ones to the others. A session without a connection goes on under the terms of its last one.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Name of the listener, such as `tcp.default`.

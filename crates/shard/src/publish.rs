@@ -4,9 +4,9 @@ use breakwater_contract::auth::Subject;
 use breakwater_contract::{Action, Metric, Token, Verdict};
 use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCode, Split, decode_publish, split};
 use breakwater_router::Subscriber;
-use breakwater_session::{Acked, Env, Link, Received, Session, check_publish};
+use breakwater_session::{Acked, Env, Limits, Link, Received, Session, check_publish};
 
-use crate::conn::Cause;
+use crate::conn::{Cause, NONE};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
 use crate::route::{Run, deliveries_in};
@@ -38,12 +38,12 @@ impl<T: Send> Shard<T> {
         bytes: &[u8],
         spend: &mut Spend,
     ) -> Result<Step, Cause> {
-        let limits = &self.options.limits;
+        let Some(conn) = self.conns.get(slot) else { return Ok(Step::Gone) };
+        let limits = self.profiles.limits(conn.profile);
         let frame = match split(bytes, limits.packet_bytes_max)? {
             Split::Packet(frame) => frame,
             Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
         };
-        let Some(conn) = self.conns.get(slot) else { return Ok(Step::Gone) };
         let version = conn.link.version;
         let publish = decode_publish(version, frame.first, frame.body)?;
         let by_itself = publish.topic_alias.is_some()
@@ -91,7 +91,7 @@ impl<T: Send> Shard<T> {
         spend: &mut Spend,
     ) -> Result<bool, Cause> {
         if publish.qos == QoS::AtMostOnce {
-            check_publish(publish, &self.options.limits)?;
+            check_publish(publish, self.limits_of(slot))?;
         }
         let mut topic = std::mem::take(&mut self.topic);
         let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic);
@@ -123,7 +123,7 @@ impl<T: Send> Shard<T> {
         if publish.qos != QoS::AtMostOnce {
             let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };
             self.pool.ready(&mut conn.out);
-            let limits = &self.options.limits;
+            let limits = self.profiles.limits(conn.profile);
             let received = resident.session.on_publish(&mut conn.link, publish, limits, &mut conn.out)?;
             self.mark_dirty(slot);
             if received == Received::Repeat {
@@ -162,7 +162,7 @@ impl<T: Send> Shard<T> {
     /// `Some(Some(..))`: not to be routed, and this is what the client is told. `None`: it is not known yet.
     #[expect(clippy::option_option, reason = "not known, known to be fine, known to be denied")]
     fn permit_publish(&mut self, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<Option<ReasonCode>> {
-        if !breakwater_proto::topic::within(topic, &self.options.limits.topic) {
+        if !breakwater_proto::topic::within(topic, &self.limits_of(slot).topic) {
             return Some(Some(ReasonCode::TopicNameInvalid));
         }
         let action = Action::Publish { topic, qos: publish.qos, retain: publish.retain };
@@ -285,14 +285,14 @@ impl<T: Send> Shard<T> {
         publish: &Publish<'_>,
         spend: &mut Spend,
     ) -> ReasonCode {
-        let session = self.conns.get(slot).map_or(crate::conn::NONE, |conn| conn.session);
+        let (session, profile) = self.conns.get(slot).map_or((NONE, 0), |conn| (conn.session, conn.profile));
         let view = MessageView {
             topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             properties: publish.properties,
-            expires_at: self.deadline_of(publish.expiry),
+            expires_at: self.deadline_of(publish.expiry, profile),
             origin: self.subscriber_of(session).as_u64(),
         };
         // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
@@ -303,9 +303,14 @@ impl<T: Send> Shard<T> {
         if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
 
-    /// When a message with this expiry interval ends, under the broker's own maximum.
-    pub(crate) fn deadline_of(&self, expiry_s: Option<u32>) -> Option<Instant> {
-        let bounded = match (expiry_s, self.options.limits.message_expiry_max_s) {
+    /// What the client of a connection may use.
+    pub(crate) fn limits_of(&self, slot: u32) -> &Limits {
+        self.profiles.limits(self.conns.get(slot).map_or(0, |conn| conn.profile))
+    }
+
+    /// When a message with this expiry interval ends, under the publisher's maximum.
+    pub(crate) fn deadline_of(&self, expiry_s: Option<u32>, profile: u16) -> Option<Instant> {
+        let bounded = match (expiry_s, self.profiles.limits(profile).message_expiry_max_s) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         };
@@ -324,7 +329,7 @@ impl<T: Send> Shard<T> {
         let room = conn.room(self.options.out_buffer_bytes);
         let mut env = Env {
             now: self.now,
-            limits: &self.options.limits,
+            limits: self.profiles.limits(conn.profile),
             room,
             out: &mut conn.out,
             drops: &mut self.drops,

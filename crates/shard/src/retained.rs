@@ -197,8 +197,8 @@ impl<T: Send> Shard<T> {
 
     /// Retained messages wait for a slow subscriber where they are, rather than fill its queue.
     fn room_for_retained(&mut self, who: Subscriber) -> Room {
-        let limits = &self.options.limits;
         let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return Room::Away };
+        let limits = self.profiles.limits(resident.profile);
         let Some(conn) = self.conns.get(resident.conn) else { return Room::Away };
         let ahead = AHEAD.min(self.options.out_buffer_bytes as usize / 2);
         let queued = resident.session.queue_len() as u32;

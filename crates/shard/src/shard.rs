@@ -9,7 +9,7 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Subscriber, Target};
-use breakwater_session::{Drops, Limits, Link, Session};
+use breakwater_session::{Drops, Link, Session};
 use hashbrown::HashTable;
 
 use crate::conn::{Cause, Conn, NONE, Phase};
@@ -18,6 +18,7 @@ use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
 use crate::mail::Batch;
 use crate::options::Options;
+use crate::profile::{Profile, Profiles};
 use crate::retained::Owed;
 use crate::slab::Slab;
 use crate::sys::Pages;
@@ -35,6 +36,8 @@ pub struct Setup {
     pub shards: u16,
     /// Settings.
     pub options: Arc<Options>,
+    /// Terms of the listeners that have their own, by number. The others have the limits of `options` and nothing else.
+    pub profiles: Vec<(u16, Arc<Profile>)>,
     /// Who receives what: one for all shards.
     pub router: Arc<Router>,
     /// Key of the hash that finds a client's home, the same for all shards, and root of all chance: secret.
@@ -79,6 +82,8 @@ pub(crate) struct Resident {
     pub(crate) will_at: Instant,
     /// When it ends; meaningful while it has no connection.
     pub(crate) expires_at: Instant,
+    /// Row of the profile that it lives by: that of its connection, or of its last one.
+    pub(crate) profile: u16,
     /// When its next timer fires that still counts; [`NEVER`] while there is none.
     pub(crate) check_at: Instant,
     pub(crate) will_pending: bool,
@@ -91,6 +96,7 @@ pub struct Shard<T: Send> {
     pub(crate) id: ShardId,
     pub(crate) shards: u16,
     pub(crate) options: Arc<Options>,
+    pub(crate) profiles: Profiles,
     pub(crate) router: Arc<Router>,
     pub(crate) seed: u64,
     pub(crate) random: u64,
@@ -146,13 +152,15 @@ pub struct Shard<T: Send> {
     pub(crate) held_bytes: u64,
     /// Those of them that are in queues of sessions without a connection.
     pub(crate) away_bytes: u64,
-    /// The limits of sessions while there is no memory for queues.
-    pub(crate) no_queue: Limits,
     /// Bytes of packets that are half here.
     pub(crate) tail_bytes: u64,
     /// Those of them that come from connections which are not clients yet.
     pub(crate) stranger_bytes: u64,
     pub(crate) clients: usize,
+    /// Connections by number of their listener.
+    pub(crate) by_listener: Vec<u32>,
+    /// Slot at which [`Shard::drain`] goes on.
+    pub(crate) drain_at: u32,
     pub(crate) stopping: bool,
     pub(crate) now: Instant,
     pub(crate) unix_ms: u64,
@@ -169,11 +177,16 @@ impl<T: Send> Shard<T> {
     pub fn new(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
-        let no_queue = Limits { queue_messages_max: 0, ..setup.options.limits.clone() };
+        let limits = Arc::new(setup.options.limits.clone());
+        let mut profiles = Profiles::new(Arc::new(Profile { limits, ..Profile::default() }));
+        for (listener, profile) in setup.profiles {
+            profiles.set(listener, profile);
+        }
         Self {
             id: setup.id,
             shards: setup.shards,
             options: setup.options,
+            profiles,
             router: setup.router,
             seed: setup.seed,
             random: setup.seed ^ (u64::from(setup.id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
@@ -211,10 +224,11 @@ impl<T: Send> Shard<T> {
             drops: Drops::default(),
             held_bytes: 0,
             away_bytes: 0,
-            no_queue,
             tail_bytes: 0,
             stranger_bytes: 0,
             clients: 0,
+            by_listener: Vec::new(),
+            drain_at: 0,
             stopping: false,
             now,
             unix_ms: 0,
@@ -266,7 +280,19 @@ impl<T: Send> Shard<T> {
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.timer_tick = tick;
         }
+        let index = usize::from(peer.listener);
+        if self.by_listener.len() <= index {
+            self.by_listener.resize(index + 1, 0);
+        }
+        self.by_listener[index] += 1;
         Some(slot)
+    }
+
+    /// A connection has left its slot: it ended, or goes to its home.
+    pub(crate) fn count_out(&mut self, listener: u16) {
+        if let Some(count) = self.by_listener.get_mut(usize::from(listener)) {
+            *count -= 1;
+        }
     }
 
     /// Takes note of what the poller says of a connection. Spurious calls are harmless.

@@ -141,6 +141,11 @@ impl<T> Slab<T> {
         entry.value.as_mut()
     }
 
+    /// No slot in use is at or above it.
+    pub(crate) fn bound(&self) -> u32 {
+        (self.pages.len() * PAGE) as u32
+    }
+
     /// Slots in use, in order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.pages.iter().enumerate().flat_map(|(index, page)| {

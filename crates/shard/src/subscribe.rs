@@ -30,8 +30,8 @@ impl<T: Send> Shard<T> {
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(true) };
         let (version, bridge, session) = (conn.link.version, conn.flags.bridge, conn.session);
-        self.check_user_properties(&subscribe.user_properties)?;
-        if subscribe.subscription_id.is_some() && !self.options.limits.subscription_ids_available {
+        self.check_user_properties(slot, &subscribe.user_properties)?;
+        if subscribe.subscription_id.is_some() && !self.limits_of(slot).subscription_ids_available {
             return Err(Violation::SubscriptionIdentifiersNotSupported.into());
         }
         if !self.open && self.asks_about(slot, subscribe) {
@@ -78,7 +78,7 @@ impl<T: Send> Shard<T> {
     /// Whether a verdict about any of the filters is still to come. Asks about all of them, so that one round trip does.
     fn asks_about(&mut self, slot: u32, subscribe: &Subscribe<'_>) -> bool {
         let mut asks = false;
-        let most = usize::from(self.options.limits.filters_per_subscribe_max);
+        let most = usize::from(self.limits_of(slot).filters_per_subscribe_max);
         // Those behind the limit are refused without a question.
         for (number, (filter, options)) in (0..).zip(subscribe.filters().take(most)) {
             let plain = match parse_filter(filter) {
@@ -101,8 +101,7 @@ impl<T: Send> Shard<T> {
         options: SubscribeOptions,
         subscription_id: u32,
     ) -> Result<u8, ReasonCode> {
-        let options_of_node = Arc::clone(&self.options);
-        let limits = &options_of_node.limits;
+        let limits = Arc::clone(self.profiles.shared_limits(self.conns.get(slot).map_or(0, |conn| conn.profile)));
         if index >= limits.filters_per_subscribe_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
@@ -143,7 +142,7 @@ impl<T: Send> Shard<T> {
             }
         };
         if new {
-            if resident.session.subscriptions.len() >= self.options.limits.subscriptions_max as usize {
+            if resident.session.subscriptions.len() >= limits.subscriptions_max as usize {
                 self.router.remove(id, who);
                 return Err(ReasonCode::QuotaExceeded);
             }
@@ -163,8 +162,8 @@ impl<T: Send> Shard<T> {
     }
 
     /// The bound on user properties holds for packets that nobody reads them from, too.
-    fn check_user_properties(&self, properties: &UserProperties<'_>) -> Result<(), Cause> {
-        if properties.count() > usize::from(self.options.limits.user_properties_max) {
+    fn check_user_properties(&self, slot: u32, properties: &UserProperties<'_>) -> Result<(), Cause> {
+        if properties.count() > usize::from(self.limits_of(slot).user_properties_max) {
             return Err(Violation::TooManyUserProperties.into());
         }
         Ok(())
@@ -197,12 +196,12 @@ impl<T: Send> Shard<T> {
         spend: &mut Spend,
     ) -> Result<(), Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(()) };
-        self.check_user_properties(&unsubscribe.user_properties)?;
+        self.check_user_properties(slot, &unsubscribe.user_properties)?;
         let (version, session) = (conn.link.version, conn.session);
         let who = self.subscriber_of(session);
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
-        let limits = &self.options.limits;
+        let limits = self.limits_of(slot);
         let most = (limits.subscriptions_max as usize).max(usize::from(limits.filters_per_subscribe_max));
         for (index, filter) in unsubscribe.filters().enumerate() {
             if index == most {

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater_contract::{Authenticator, Authorizer, Completion, Metric};
-use breakwater_proto::Instant;
+use breakwater_proto::{Instant, ReasonCode};
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Options, ShardId, home_of};
+use breakwater_shard::{Options, Profile, Shard, ShardId, home_of};
 
 use crate::client::Client;
 use crate::connecting::Connecting;
 use crate::event::Logged;
+use crate::hands::Hands;
+use crate::network::Wire;
 use crate::world::{Plan, World};
 
 /// The broker under test. A handle: cheap to clone, all clones are the same broker.
@@ -90,17 +92,62 @@ impl Broker {
         self.rebuilt(|plan| plan.authorizer = authorizer)
     }
 
+    /// With these terms for the clients of a listener. Before anybody connects.
+    #[must_use]
+    pub fn profile(self, listener: u16, change: impl FnOnce(&mut Profile)) -> Self {
+        self.rebuilt(|plan| {
+            let limits = Arc::new(plan.options.limits.clone());
+            let mut profile = Profile { limits, ..Profile::default() };
+            change(&mut profile);
+            plan.profiles.push((listener, Arc::new(profile)));
+        })
+    }
+
+    /// New terms for a listener, while the broker runs.
+    pub fn set_profile(&self, listener: u16, profile: Profile) {
+        let profile = Arc::new(profile);
+        self.world.borrow_mut().operate(|shard, _, _| shard.set_profile(listener, Arc::clone(&profile)));
+    }
+
+    /// A listener is closed, and its terms with it.
+    pub fn forget_profile(&self, listener: u16) {
+        self.world.borrow_mut().operate(|shard, _, _| shard.forget_profile(listener));
+    }
+
+    /// An operator ends up to so many connections of a listener at each shard; answers how many are left.
+    pub fn drain(&self, listener: Option<u16>, at_most: usize) -> usize {
+        self.world.borrow_mut().operate(|shard, hands, now| shard.drain(hands, listener, at_most, now)).iter().sum()
+    }
+
+    /// An operator ends a client; answers whether there is one.
+    pub fn kick(&self, client_id: &str, reason: ReasonCode, discard: bool) -> bool {
+        let kick =
+            |shard: &mut Shard<Wire>, hands: &mut Hands<'_>, now| shard.kick(hands, client_id, reason, discard, now);
+        self.world.borrow_mut().operate(kick).contains(&true)
+    }
+
+    /// Connections that came through a listener.
+    #[must_use]
+    pub fn connections_of(&self, listener: u16) -> usize {
+        self.world.borrow().shards.iter().map(|shard| shard.connections_of(listener)).sum()
+    }
+
     /// A fresh connection that has not sent anything. Shards accept in turn.
     #[must_use]
     pub fn connect(&self) -> Client {
-        let link = self.world.borrow_mut().connect(None);
-        Client::new(self.clone(), link)
+        self.connect_through(0, None)
     }
 
     /// A fresh connection, accepted by this shard.
     #[must_use]
     pub fn connect_at(&self, shard: ShardId) -> Client {
-        let link = self.world.borrow_mut().connect(Some(shard));
+        self.connect_through(0, Some(shard))
+    }
+
+    /// A fresh connection, accepted by this listener.
+    #[must_use]
+    pub fn connect_through(&self, listener: u16, shard: Option<ShardId>) -> Client {
+        let link = self.world.borrow_mut().connect(shard, listener);
         Client::new(self.clone(), link)
     }
 

@@ -12,11 +12,12 @@ pub struct Connecting<'a> {
     broker: Broker,
     connect: Connect<'a>,
     shard: Option<ShardId>,
+    listener: u16,
 }
 
 impl<'a> Connecting<'a> {
     pub(crate) fn new(broker: Broker, client_id: &'a str) -> Self {
-        Self { broker, connect: Connect::new(Version::V5, client_id), shard: None }
+        Self { broker, connect: Connect::new(Version::V5, client_id), shard: None, listener: 0 }
     }
 
     #[must_use]
@@ -109,13 +110,17 @@ impl<'a> Connecting<'a> {
         self
     }
 
+    /// Accepted by the listener of this number; otherwise by 0.
+    #[must_use]
+    pub fn on(mut self, listener: u16) -> Self {
+        self.listener = listener;
+        self
+    }
+
     /// Opens the connection and sends CONNECT, without waiting for anything.
     #[must_use]
     pub fn start(self) -> Client {
-        let mut client = match self.shard {
-            Some(shard) => self.broker.connect_at(shard),
-            None => self.broker.connect(),
-        };
+        let mut client = self.broker.connect_through(self.listener, self.shard);
         client.send_packet(&Packet::Connect(self.connect));
         client
     }

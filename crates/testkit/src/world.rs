@@ -6,7 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer};
 use breakwater_proto::Instant;
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Clock, Options, Pages, Peer, Setup, Shard, ShardId};
+use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Setup, Shard, ShardId};
 
 use crate::hands::{Fabric, Hands};
 use crate::mailboxes::Mailboxes;
@@ -25,6 +25,8 @@ const TURNS_MAX: u32 = 2_000_000;
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) options: Options,
+    /// Terms of the listeners that have their own.
+    pub(crate) profiles: Vec<(u16, Arc<Profile>)>,
     pub(crate) router: RouterOptions,
     pub(crate) shards: u16,
     pub(crate) seed: u64,
@@ -39,6 +41,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             options: Options::default(),
+            profiles: Vec::new(),
             router: RouterOptions::default(),
             shards: 1,
             seed: 0x5EED,
@@ -76,6 +79,7 @@ impl World {
             id,
             shards: plan.shards,
             options: Arc::clone(&options),
+            profiles: plan.profiles.clone(),
             router: Arc::clone(&router),
             seed: plan.seed,
             authenticator: Arc::clone(&plan.authenticator),
@@ -104,13 +108,13 @@ impl World {
     }
 
     /// A new connection, accepted by `shard` or by the next in line. Answers its link; it may be closed already.
-    pub(crate) fn connect(&mut self, shard: Option<ShardId>) -> u32 {
+    pub(crate) fn connect(&mut self, shard: Option<ShardId>, listener: u16) -> u32 {
         let shard = shard.unwrap_or_else(|| {
             self.acceptor = (self.acceptor + 1) % self.plan.shards;
             self.acceptor
         });
         self.port = self.port.checked_add(1).unwrap_or(1024);
-        let peer = Peer { address: SocketAddr::from((self.plan.peers, self.port)), listener: 0, direct: true };
+        let peer = Peer { address: SocketAddr::from((self.plan.peers, self.port)), listener, direct: true };
         let link = self.fabric.network.open();
         let mut hands = Hands { shard, fabric: &mut self.fabric };
         if self.shards[usize::from(shard)].accept(&mut hands, peer, Wire(link), self.now).is_none() {
@@ -169,6 +173,18 @@ impl World {
         }
         self.now = until;
         self.step();
+    }
+
+    /// An operator speaks to every shard; answers what they say.
+    pub(crate) fn operate<A>(&mut self, mut act: impl FnMut(&mut Shard<Wire>, &mut Hands<'_>, Instant) -> A) -> Vec<A> {
+        let mut answers = Vec::new();
+        for shard in 0..self.plan.shards {
+            self.fabric.now = self.now;
+            let mut hands = Hands { shard, fabric: &mut self.fabric };
+            answers.push(act(&mut self.shards[usize::from(shard)], &mut hands, self.now));
+            self.wake(shard);
+        }
+        answers
     }
 
     /// Wakes `shard` for what came to it from outside.

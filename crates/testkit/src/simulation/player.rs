@@ -200,7 +200,7 @@ impl Player {
         self.abandon();
         self.incarnation += 1;
         let shard = scene.chance.below(u64::from(scene.world.plan.shards)) as u16;
-        let link = scene.world.connect(Some(shard));
+        let link = scene.world.connect(Some(shard), 0);
         if scene.world.fabric.network.is_closed(link) {
             scene.note(format_args!("{} finds no room", self.id));
             scene.world.fabric.network.forget(link);
