@@ -29,6 +29,8 @@ pub struct AuthRequest<'a> {
     pub direct: bool,
     /// The certificate that it has proved to own, where the listener asked for one.
     pub certificate: Option<&'a Certificate>,
+    /// The user name comes from that certificate: it is proved already.
+    pub username_certified: bool,
     /// Protocol version.
     pub version: Version,
     /// Which step of the conversation this is.

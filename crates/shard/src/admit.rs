@@ -119,6 +119,7 @@ impl<T: Send> Shard<T> {
             listener: conn.peer.listener,
             direct: conn.peer.direct,
             certificate: None,
+            username_certified: false,
             version: connect.version,
             stage,
         })
@@ -538,6 +539,7 @@ impl<T: Send> Shard<T> {
             listener: peer.listener,
             direct: peer.direct,
             certificate: None,
+            username_certified: false,
             version,
             stage,
         });
