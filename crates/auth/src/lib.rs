@@ -1,37 +1,29 @@
 //! Who may connect, and what they may do.
 //!
-//! So far one answer: everybody, everything. It is what a broker on a loopback port needs; chains of back ends stand
-//! behind the same traits.
+//! A [`Chain`] asks its links in order until one of them allows or denies: a direct peer on loopback may be anonymous, a
+//! client certificate may name its user, and everybody else needs a name and a password that the [users file](users) knows.
+//! What costs time is done on threads of its own, bounded in number, memory and queue.
+//!
+//! Promise: whatever can't be read, or isn't known, lets nobody in. Passwords are never printed, logged or compared in a time
+//! that tells of them.
 //!
 //! Not here: packets, sessions, sockets.
 #![forbid(unsafe_code)]
 
-use breakwater_contract::auth::Subject;
-use breakwater_contract::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Principal, Token, Verdict};
+mod chain;
+mod date;
+mod desk;
+mod hash;
+mod name;
+mod open;
+mod queue;
+mod refusals;
+mod roster;
+pub mod users;
+mod verified;
 
-/// Lets everybody in and allows everything. For ports that only this machine can reach.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Open;
-
-impl Authenticator for Open {
-    fn authenticate(&self, request: &AuthRequest<'_>) -> AuthStep {
-        let name = request.username.unwrap_or_default().into();
-        AuthStep::Accept { principal: Principal { name, superuser: false }, data: None }
-    }
-
-    fn abandon(&self, _token: Token) {}
-
-    fn offers(&self, _method: &str) -> bool {
-        false
-    }
-}
-
-impl Authorizer for Open {
-    fn allows_everything(&self) -> bool {
-        true
-    }
-
-    fn check(&self, _subject: &Subject<'_>, _action: Action<'_>) -> Verdict {
-        Verdict::Allow
-    }
-}
+pub use chain::{Answer, Chain, ChainOptions, Link, Notice, Voice};
+pub use hash::{Hasher, PASSWORD_BYTES_MAX, PasswordHash, generate_password};
+pub use name::{NAME_BYTES_MAX, check_name};
+pub use open::Open;
+pub use roster::Roster;

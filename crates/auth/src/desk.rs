@@ -1,0 +1,249 @@
+//! The desk where passwords are judged: a few threads, a bounded queue, and the answers that go back to the shards.
+//!
+//! One password costs Argon2id some 20 ms and 19 MiB, so a shard hands it in here. Shards hold the lock of the queue for the
+//! length of a push, hashing threads for the length of a pop.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use breakwater_contract::{AuthRequest, AuthStep, Completion, Completions, Principal, Token};
+use breakwater_proto::ReasonCode;
+use zeroize::Zeroizing;
+
+use crate::chain::{Answer, ChainOptions, Notice, Why, Witness};
+use crate::hash::{Hasher, PasswordHash};
+use crate::queue::{Job, Place, Queue};
+use crate::roster::Roster;
+
+/// A hashing thread without work keeps its memory that long.
+const REST_AFTER: Duration = Duration::from_secs(5);
+
+/// The users file is looked at that often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A full queue is told of that often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Passwords hashed anew that may wait to be written. Those beyond are hashed anew another time.
+const RENEWED_MAX: usize = 10_000;
+
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    work: Condvar,
+    /// Ends the wait of the thread that watches the file.
+    over: Condvar,
+    renewed: Mutex<Vec<Renewed>>,
+    completions: OnceLock<Arc<dyn Completions>>,
+    roster: Arc<Roster>,
+    witness: Arc<Witness>,
+    threads: usize,
+}
+
+struct State {
+    queue: Queue,
+    complained: Option<Instant>,
+    stopping: bool,
+}
+
+/// A password on its way from another form to ours.
+struct Renewed {
+    name: Box<str>,
+    before: PasswordHash,
+    after: PasswordHash,
+}
+
+impl Desk {
+    pub(crate) fn new(options: &ChainOptions, roster: Arc<Roster>, witness: Arc<Witness>) -> Self {
+        let state = State { queue: Queue::new(options.waiting_max), complained: None, stopping: false };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            over: Condvar::new(),
+            renewed: Mutex::default(),
+            completions: OnceLock::new(),
+            roster,
+            witness,
+            threads: options.hashing_threads.max(1),
+        }
+    }
+
+    pub(crate) fn start(self: &Arc<Self>, completions: Arc<dyn Completions>) -> io::Result<()> {
+        if self.completions.set(completions).is_err() {
+            return Err(io::Error::other("the threads that check passwords run already"));
+        }
+        for number in 0..self.threads {
+            let desk = Arc::clone(self);
+            thread::Builder::new().name(format!("password-{number}")).spawn(move || desk.hash())?;
+        }
+        let desk = Arc::clone(self);
+        thread::Builder::new().name("users".into()).spawn(move || desk.watch())?;
+        Ok(())
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state().stopping = true;
+        self.work.notify_all();
+        self.over.notify_all();
+    }
+
+    pub(crate) fn submit(&self, request: &AuthRequest<'_>, name: &str, password: &[u8]) -> Answer {
+        let job = Job {
+            token: request.token,
+            peer: request.peer,
+            name: name.into(),
+            password: Zeroizing::new(password.into()),
+        };
+        let mut state = self.state();
+        let place = state.queue.push(job);
+        let complain = !matches!(place, Place::Taken) && state.is_due(Instant::now());
+        drop(state);
+        if complain {
+            let text = "more passwords are waiting to be checked than there is room for: some clients are told that the \
+                        broker is busy";
+            (self.witness.voice)(Notice::Warning(text));
+        }
+        match place {
+            Place::Full => return Answer::Deny(ReasonCode::ServerBusy),
+            Place::InsteadOf(gone) => self.answer(gone.token, refusal(ReasonCode::ServerBusy)),
+            Place::Taken => {}
+        }
+        self.work.notify_one();
+        Answer::Later
+    }
+
+    pub(crate) fn abandon(&self, token: Token) {
+        self.state().queue.remove(token);
+    }
+
+    /// Body of a hashing thread.
+    fn hash(&self) {
+        yield_to_shards();
+        let mut hasher = Hasher::default();
+        while let Some(job) = self.next(&mut hasher) {
+            let step = catch_unwind(AssertUnwindSafe(|| self.judge(&mut hasher, &job)));
+            let step = step.unwrap_or_else(|_| refusal(ReasonCode::UnspecifiedError));
+            self.answer(job.token, step);
+        }
+    }
+
+    /// The next job, once there is one. None: it is over.
+    fn next(&self, hasher: &mut Hasher) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            if let Some(job) = state.queue.pop() {
+                return Some(job);
+            }
+            if hasher.is_resting() {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let (woken, wait) = self.work.wait_timeout(state, REST_AFTER).unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if wait.timed_out() {
+                    hasher.rest();
+                }
+            }
+        }
+    }
+
+    fn judge(&self, hasher: &mut Hasher, job: &Job) -> AuthStep {
+        // Who was added this moment is let in this moment.
+        self.roster.refresh();
+        let users = self.roster.users();
+        let Some(user) = users.get(&job.name) else {
+            hasher.pretend(&job.password);
+            self.witness.refused(job.peer, &Why::Wrong { name: &job.name, known: false });
+            return refusal(ReasonCode::BadUserNameOrPassword);
+        };
+        let judged = hasher.judge(&user.password, &job.password);
+        if !judged.right {
+            self.witness.refused(job.peer, &Why::Wrong { name: &job.name, known: true });
+            return refusal(ReasonCode::BadUserNameOrPassword);
+        }
+        if user.disabled {
+            self.witness.refused(job.peer, &Why::Disabled { name: &job.name });
+            return refusal(ReasonCode::NotAuthorized);
+        }
+        self.roster.verified.enter(&job.name, user, &job.password);
+        if let Some(after) = judged.renewed {
+            let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            if renewed.len() < RENEWED_MAX {
+                renewed.push(Renewed { name: job.name.clone(), before: user.password.clone(), after });
+            }
+        }
+        AuthStep::Accept { principal: Principal { name: job.name.clone(), superuser: user.superuser }, data: None }
+    }
+
+    fn answer(&self, token: Token, step: AuthStep) {
+        if let Some(completions) = self.completions.get() {
+            completions.complete(Completion::Auth { token, step });
+        }
+    }
+
+    /// Body of the thread that watches the file, and writes passwords that were hashed anew: many in one go, because each
+    /// time it writes the whole file.
+    fn watch(&self) {
+        loop {
+            let state = self.state();
+            let waited = self.over.wait_timeout_while(state, LOOK_EVERY, |state| !state.stopping);
+            let stopping = waited.unwrap_or_else(PoisonError::into_inner).0.stopping;
+            self.write_renewed();
+            if stopping {
+                return;
+            }
+            self.roster.refresh();
+        }
+    }
+
+    pub(crate) fn write_renewed(&self) {
+        let renewed = std::mem::take(&mut *self.renewed.lock().unwrap_or_else(PoisonError::into_inner));
+        if renewed.is_empty() {
+            return;
+        }
+        let written = self.roster.file().change(|users| {
+            for Renewed { name, before, after } in renewed {
+                // Unless somebody was quicker.
+                if let Some(user) = users.get(&name).filter(|user| user.password == before) {
+                    let user = crate::users::User { password: after, ..user.clone() };
+                    users.set(&name, user);
+                }
+            }
+            Ok(())
+        });
+        if let Err(fault) = written {
+            for line in fault.lines() {
+                let text = format!("passwords of another broker could not be hashed anew: {line}");
+                (self.witness.voice)(Notice::Warning(&text));
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.complained.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAIN_EVERY);
+        if due {
+            self.complained = Some(now);
+        }
+        due
+    }
+}
+
+fn refusal(reason: ReasonCode) -> AuthStep {
+    AuthStep::Refuse { reason, text: None }
+}
+
+/// Messages go before log-ins: this thread runs when the shards leave it time, and a little besides.
+fn yield_to_shards() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+}
