@@ -2,6 +2,8 @@
 
 use breakwater_contract::Identity;
 
+use crate::pipe::NearEnd;
+
 /// Stands in the side page of a connection that needs it: a plain TCP connection has none, and pays nothing for it.
 pub(crate) struct Extra {
     /// What the client has shown before its CONNECT.
@@ -15,4 +17,7 @@ pub(crate) enum Via {
     /// Through its socket, as they are.
     #[cfg_attr(not(test), expect(dead_code, reason = "for what only adds an identity"))]
     Socket,
+    /// Through a pipe from another thread; there is no socket.
+    #[expect(dead_code, reason = "the QUIC endpoint comes next")]
+    Pipe(NearEnd),
 }

@@ -44,6 +44,8 @@ pub struct Sockets {
     /// Connections that the poller doesn't know yet. Registering waits until the end of the turn: most new ones have left
     /// for their home shard by then, which saves two system calls for each.
     fresh: Vec<u32>,
+    /// What is to be told in the next turn, because no edge will.
+    again: Vec<(u32, Ready)>,
     outboxes: Vec<Outbox<Mail<Transport>, Box<Batch>>>,
     inboxes: Vec<Inbox<Mail<Transport>, Box<Batch>>>,
     bells: Arc<[Bell]>,
@@ -77,6 +79,7 @@ impl Sockets {
             registry,
             connections: Connections::default(),
             fresh: Vec::new(),
+            again: Vec::new(),
             outboxes: post.outboxes,
             inboxes: post.inboxes,
             bells,
@@ -130,8 +133,10 @@ impl Sockets {
         self.journal.end_of_turn();
     }
 
-    /// End of a turn: watches the connections that stay. Those that can't be watched are told to the shard as broken.
-    pub(crate) fn watch_fresh(&mut self, mut broken: impl FnMut(u32, Ready)) {
+    /// End of a turn: watches the connections that stay, and tells of those that no edge will tell of; one that can't be
+    /// watched is told to the shard as broken.
+    pub(crate) fn watch_fresh(&mut self, mut told: impl FnMut(u32, Ready)) {
+        self.again.drain(..).for_each(|(slot, ready)| told(slot, ready));
         for slot in self.fresh.drain(..) {
             let Some((stream, flags)) = self.connections.get(slot) else { continue };
             if *flags & WATCHED != 0 {
@@ -142,7 +147,7 @@ impl Sockets {
                 Ok(()) => *flags |= WATCHED,
                 Err(_) => {
                     *flags |= BROKEN | ENDED;
-                    broken(slot, Ready { readable: true, writable: true, read_closed: true });
+                    told(slot, Ready { readable: true, writable: true, read_closed: true });
                 }
             }
         }
@@ -193,6 +198,9 @@ impl Driver for Sockets {
 
     fn take(&mut self, slot: u32) -> Transport {
         let Held { mut stream, extra, flags } = self.connections.remove(slot).expect("the shard takes what it has");
+        if let Some(Extra { via: Via::Pipe(pipe), .. }) = extra.as_deref() {
+            pipe.leave();
+        }
         if flags & WATCHED != 0
             && let Some(stream) = &mut stream
         {
@@ -203,6 +211,9 @@ impl Driver for Sockets {
     }
 
     fn place(&mut self, slot: u32, transport: Transport) -> bool {
+        if let Some(Extra { via: Via::Pipe(pipe), .. }) = transport.extra.as_deref() {
+            self.again.push((slot, pipe.settle(self.shard, slot)));
+        }
         self.connections.insert(slot, transport.stream, transport.extra);
         self.fresh.push(slot);
         true
@@ -243,12 +254,19 @@ impl Driver for Sockets {
     }
 }
 
+/// The other end of a pipe was at it: try again in the next turn.
+const BOTH: Ready = Ready { readable: true, writable: true, read_closed: false };
+
 impl Sockets {
     #[cold]
     fn read_beside(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
         match self.connections.get_beside(slot) {
             Some((_, flags, _)) if *flags & BROKEN != 0 => ReadOutcome::Failed,
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => read(stream, flags, buffer),
+            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.read(buffer).unwrap_or_else(|| {
+                self.again.push((slot, BOTH));
+                ReadOutcome::WouldBlock
+            }),
             _ => ReadOutcome::Failed,
         }
     }
@@ -258,6 +276,10 @@ impl Sockets {
         match self.connections.get_beside(slot) {
             Some((_, flags, _)) if *flags & BROKEN != 0 => WriteOutcome::Failed,
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => write(stream, flags, bytes),
+            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.write(bytes).unwrap_or_else(|| {
+                self.again.push((slot, BOTH));
+                WriteOutcome::WouldBlock
+            }),
             _ => WriteOutcome::Failed,
         }
     }
