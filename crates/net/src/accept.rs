@@ -2,41 +2,73 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use breakwater_proto::Instant;
 use breakwater_shard::Peer;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
 
+use crate::listen::EarSocket;
 use crate::open_files::running_out;
+use crate::refusal::Refusal;
+use crate::roll::{Listener, Pass, Terms};
+use crate::token::Watched;
 
 /// The listening sockets of one shard.
 pub(crate) struct Acceptor {
-    listeners: Vec<Listener>,
-    /// The listener to look at first: in turn, or a flood of connections at one would keep all others waiting.
+    /// By token. Empty places are taken again.
+    ears: Vec<Option<Ear>>,
+    /// The one to look at first: in turn, or a flood of connections at one would keep all others waiting.
     next: usize,
     /// Held for the moment when there is no other: given up, it lets us take one connection and turn it away.
     reserve: Option<File>,
     /// Accepting pauses until then.
     paused_until: Option<Instant>,
-    /// Connections of the whole node.
-    open: Arc<AtomicUsize>,
-    open_max: usize,
+    /// Connections of the whole node, at most.
+    node_max: usize,
 }
 
-struct Listener {
-    socket: TcpListener,
+/// One listening socket, and what it listens for.
+pub(crate) struct Ear {
+    pub(crate) socket: EarSocket,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) terms: Arc<Terms>,
+    /// Number of the place that it listens at: one socket of it at each shard.
+    pub(crate) place: u32,
     /// An edge has come and the queue has not been seen empty since.
     ready: bool,
+    /// The listener has accepted as many as its rate allows until then: the kernel holds the rest.
+    rested_until: Option<Instant>,
+    /// It listens no more once its queue has been seen empty.
+    last: Option<Last>,
+}
+
+/// What is left to do for a socket that is to be closed.
+struct Last {
+    /// Connections that are still taken, at most: new ones may come as fast as they are taken.
+    left: u32,
+    /// Dropped with the socket.
+    _done: Sender<()>,
+}
+
+/// A connection that was let in.
+pub(crate) struct Arrival {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: Peer,
+    pub(crate) pass: Pass,
+    /// Of a listener whose connections stand at the gate first; none if the engine takes it as it is.
+    pub(crate) terms: Option<Arc<Terms>>,
 }
 
 /// What an attempt came to.
 pub(crate) enum Accepted {
-    Connection(TcpStream, Peer),
-    /// The node is full: this one is to be dropped.
-    Full(TcpStream, Peer),
+    Connection(Arrival),
+    /// Turned away: the socket is to be dropped.
+    Refused(TcpStream, Peer, Arc<Listener>, Refusal),
     /// Nothing to accept now.
     Nothing,
     /// No descriptors, or no memory, are left: accepting pauses.
@@ -49,44 +81,114 @@ const PAUSE_MS: u64 = 200;
 /// Connections that were gone before they could be taken, in one attempt.
 const ABORTED_MAX: u32 = 16;
 
-impl Acceptor {
-    /// Registers the sockets, as `first`, `first - 1` and so on.
-    pub(crate) fn new(
-        sockets: Vec<TcpListener>,
-        registry: &Registry,
-        first: Token,
-        open: Arc<AtomicUsize>,
-        open_max: usize,
-    ) -> io::Result<Self> {
-        let mut listeners = Vec::new();
-        for (at, mut socket) in sockets.into_iter().enumerate() {
-            registry.register(&mut socket, Token(first.0 - at), Interest::READABLE)?;
-            // What came before the registration has no edge of its own on every platform.
-            listeners.push(Listener { socket, ready: true });
-        }
-        Ok(Self { listeners, next: 0, reserve: reserve(), paused_until: None, open, open_max })
+/// Connections that a socket which is to be closed still takes from its queue, at each shard.
+const LAST_MAX: u32 = 4096;
+
+impl Ear {
+    pub(crate) fn new(socket: EarSocket, listener: Arc<Listener>, terms: Arc<Terms>, place: u32) -> Self {
+        // What came before the registration has no edge of its own on every platform.
+        Self { socket, listener, terms, place, ready: true, rested_until: None, last: None }
     }
 
-    /// Notes an edge.
-    pub(crate) fn edge(&mut self, listener: usize) {
-        if let Some(listener) = self.listeners.get_mut(listener) {
-            listener.ready = true;
+    fn may_accept(&self, now: Instant) -> bool {
+        self.ready && self.rested_until.is_none_or(|until| until <= now)
+    }
+
+    /// What to do with a connection that it has taken.
+    fn judge(&self, stream: TcpStream, address: SocketAddr, node_max: usize) -> Accepted {
+        let peer = Peer { address, listener: self.listener.number, direct: true };
+        let terms = &self.terms;
+        let enter = || {
+            // What a proxy has in front of it is judged when it has told.
+            if terms.is_proxied() {
+                return Pass::enter(&self.listener, terms, node_max);
+            }
+            terms.admits(address.ip())?;
+            let mut pass = Pass::enter(&self.listener, terms, node_max)?;
+            pass.count(terms, address.ip())?;
+            Ok(pass)
+        };
+        match enter() {
+            Ok(pass) => {
+                self.listener.standing.accepted.fetch_add(1, Ordering::Relaxed);
+                let terms = (!terms.plain).then(|| Arc::clone(terms));
+                Accepted::Connection(Arrival { stream, peer, pass, terms })
+            }
+            Err(refusal) => Accepted::Refused(stream, peer, Arc::clone(&self.listener), refusal),
+        }
+    }
+}
+
+impl Acceptor {
+    /// Listens nowhere yet.
+    pub(crate) fn new(node_max: usize) -> Self {
+        Self { ears: Vec::new(), next: 0, reserve: reserve(), paused_until: None, node_max }
+    }
+
+    /// Listens with one socket more.
+    pub(crate) fn add(&mut self, mut ear: Ear, registry: &Registry) -> io::Result<()> {
+        let at = self.ears.iter().position(Option::is_none).unwrap_or(self.ears.len());
+        let token = Watched::Ear(u32::try_from(at).unwrap_or(u32::MAX)).token();
+        ear.socket.register(registry, token, Interest::READABLE)?;
+        if at == self.ears.len() {
+            self.ears.push(None);
+        }
+        self.ears[at] = Some(ear);
+        Ok(())
+    }
+
+    /// Sets the terms of a listener's sockets, and what belongs to the sockets themselves.
+    pub(crate) fn change(&mut self, listener: &Arc<Listener>, terms: &Arc<Terms>) -> io::Result<()> {
+        let mut adjusted = Ok(());
+        let of_it = |ear: &&mut Ear| Arc::ptr_eq(&ear.listener.standing, &listener.standing);
+        for ear in self.ears.iter_mut().flatten().filter(of_it) {
+            if ear.terms.options.socket != terms.options.socket {
+                adjusted = adjusted.and(ear.socket.adjust(&terms.options.socket));
+            }
+            ear.listener = Arc::clone(listener);
+            ear.terms = Arc::clone(terms);
+            ear.rested_until = None;
+        }
+        adjusted
+    }
+
+    /// Stops listening at one place: at once, or when the queue is empty. `done` is dropped with the socket.
+    pub(crate) fn silence(&mut self, place: u32, at_once: bool, done: Sender<()>) {
+        let at = |ear: &Ear| ear.place == place && ear.last.is_none();
+        let Some(entry) = self.ears.iter_mut().find(|entry| entry.as_ref().is_some_and(at)) else { return };
+        match entry {
+            Some(ear) if !at_once => {
+                ear.last = Some(Last { left: LAST_MAX, _done: done });
+                // Its queue may have filled without a look at the poller.
+                ear.ready = true;
+            }
+            _ => *entry = None,
+        }
+    }
+
+    /// Notes an edge. One that is about a socket which is gone does no harm to another in its place.
+    pub(crate) fn edge(&mut self, ear: u32) {
+        if let Some(Some(ear)) = self.ears.get_mut(ear as usize) {
+            ear.ready = true;
         }
     }
 
     /// Whether another attempt may find something at once.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.paused_until.is_none() && self.listeners.iter().any(|listener| listener.ready)
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.paused_until.is_none() && self.ears.iter().flatten().any(|ear| ear.may_accept(now))
     }
 
-    /// When accepting goes on, if it pauses.
-    pub(crate) fn paused_until(&self) -> Option<Instant> {
-        self.paused_until
+    /// When accepting goes on, if it rests.
+    pub(crate) fn rested_until(&self) -> Option<Instant> {
+        if self.paused_until.is_some() {
+            return self.paused_until;
+        }
+        self.ears.iter().flatten().filter(|ear| ear.ready).filter_map(|ear| ear.rested_until).min()
     }
 
     /// Stops listening. Connections that were not yet accepted are reset by the kernel.
     pub(crate) fn close(&mut self) {
-        self.listeners.clear();
+        self.ears.clear();
         self.paused_until = None;
     }
 
@@ -97,20 +199,28 @@ impl Acceptor {
         }
         self.paused_until = None;
         let mut aborted = 0;
-        while let Some(at) = self.next_ready() {
+        while let Some(at) = self.next_ready(now) {
             self.next = at + 1;
-            let listener = &mut self.listeners[at];
-            match listener.socket.accept() {
+            let Some(ear) = &mut self.ears[at] else { continue };
+            let (rate, burst) = (ear.terms.options.accept_rate, ear.terms.options.accept_burst);
+            let last = ear.last.is_some();
+            if !last && let Some(until) = ear.listener.standing.bucket.empty_until(rate, burst, now) {
+                ear.rested_until = Some(until);
+                continue;
+            }
+            match ear.socket.accept() {
                 Ok((stream, address)) => {
-                    let peer = Peer { address, listener: u16::try_from(at).unwrap_or(u16::MAX), direct: true };
-                    // More than one shard may pass here at once; the bound is off by their number at most.
-                    if self.open.load(Ordering::Relaxed) >= self.open_max {
-                        return Accepted::Full(stream, peer);
-                    }
-                    self.open.fetch_add(1, Ordering::Relaxed);
-                    return Accepted::Connection(stream, peer);
+                    ear.listener.standing.bucket.take(rate, burst, now);
+                    let accepted = ear.judge(stream, address, self.node_max);
+                    self.has_taken(at);
+                    return accepted;
                 }
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
+                    ear.ready = false;
+                    if last {
+                        self.ears[at] = None;
+                    }
+                }
                 Err(fault) if is_resource(&fault) => return self.starve(at, now, fault),
                 // The peer is gone again, or its network is: the next in the queue may be well.
                 Err(_) if aborted < ABORTED_MAX => aborted += 1,
@@ -120,18 +230,35 @@ impl Acceptor {
         Accepted::Nothing
     }
 
-    fn next_ready(&self) -> Option<usize> {
-        let count = self.listeners.len();
-        (self.next..self.next + count).map(|at| at % count).find(|at| self.listeners[*at].ready)
+    /// Counts what a socket that is to be closed has taken.
+    fn has_taken(&mut self, at: usize) {
+        if let Some(last) = self.ears[at].as_mut().and_then(|ear| ear.last.as_mut()) {
+            last.left -= 1;
+            if last.left == 0 {
+                self.ears[at] = None;
+            }
+        }
+    }
+
+    fn next_ready(&self, now: Instant) -> Option<usize> {
+        let count = self.ears.len();
+        let ready = |at: &usize| self.ears[*at].as_ref().is_some_and(|ear| ear.may_accept(now));
+        (self.next..self.next + count).map(|at| at % count).find(ready)
     }
 
     /// Turns one connection away with the descriptor held in reserve, so that its client learns at once, and pauses.
     fn starve(&mut self, at: usize, now: Instant, fault: io::Error) -> Accepted {
-        if running_out(&fault) && self.reserve.take().is_some() {
-            drop(self.listeners[at].socket.accept());
+        if running_out(&fault)
+            && self.reserve.take().is_some()
+            && let Some(ear) = &self.ears[at]
+        {
+            drop(ear.socket.accept());
         }
         if self.reserve.is_none() {
             self.reserve = reserve();
+        }
+        if self.ears[at].as_ref().is_some_and(|ear| ear.last.is_some()) {
+            self.ears[at] = None;
         }
         self.paused_until = Some(now.plus_ms(PAUSE_MS));
         Accepted::Starved(fault)
@@ -152,25 +279,4 @@ fn is_resource(fault: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listeners_take_turns() {
-        let poll = mio::Poll::new().expect("a poller");
-        let any = || TcpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let sockets = vec![any(), any()];
-        let connect = |at: usize| {
-            std::net::TcpStream::connect(sockets[at].local_addr().expect("bound")).expect("somebody listens")
-        };
-        let _clients = [connect(0), connect(0), connect(0), connect(1)];
-        let mut acceptor =
-            Acceptor::new(sockets, poll.registry(), Token(9), Arc::default(), 10).expect("they can be watched");
-        let order: Vec<u16> = std::iter::from_fn(|| match acceptor.accept(Instant(1)) {
-            Accepted::Connection(_, peer) => Some(peer.listener),
-            _ => None,
-        })
-        .collect();
-        assert_eq!(order, [0, 1, 0, 0]);
-    }
-}
+mod tests;

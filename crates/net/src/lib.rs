@@ -7,31 +7,50 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access;
 mod bell;
+mod bind_fault;
+mod book;
 mod clock;
 mod connections;
 #[expect(dead_code, reason = "the QUIC endpoint comes next")]
 mod dock;
+mod drain;
 mod extra;
+mod inherited;
 mod linger;
 mod listen;
 mod listener;
 mod node;
 mod open_files;
+mod orders;
+mod passes;
 #[cfg_attr(not(test), expect(dead_code, reason = "the QUIC endpoint comes next"))]
 mod pipe;
+mod place;
 mod quic;
+mod rate;
+mod refusal;
 mod ring;
+mod roll;
 mod sockets;
+mod status;
+mod token;
 mod turn;
+#[cfg(unix)]
+mod unix;
 
-pub use listen::{BindFault, Listening, bind};
+pub use bind_fault::{BindCause, BindFault};
+pub use inherited::take_inherited;
+pub use listen::{BoundTo, Listening, bind};
 pub use listener::{
     AccessRule, Bind, Ending, ListenerOptions, Protocols, ProxyOptions, QuicOptions, SocketOptions, WebSocketOptions,
 };
 pub use node::{Handle, Node, start};
 pub use open_files::{raise_open_files, running_out};
+pub use refusal::Refusal;
 pub use sockets::{Sockets, Transport};
+pub use status::ListenerStatus;
 pub use turn::Engine;
 
 use breakwater_shard::Event;

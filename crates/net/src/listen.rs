@@ -1,164 +1,297 @@
 //! Listening sockets: one per shard and address, so that the kernel spreads connections and shards share nothing.
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use mio::net::TcpListener;
-use socket2::{Domain, Socket, Type};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::Options;
+use crate::bind_fault::{BindCause, BindFault};
+use crate::inherited;
+use crate::listener::{ListenerOptions, SocketOptions};
+use crate::place::{self, Wanted};
+#[cfg(unix)]
+use crate::unix::{self, SocketFile};
 
-/// One address that is listened on, by all shards.
-#[derive(Debug)]
+/// A listener whose sockets are bound: ready to be handed to a node.
 pub struct Listening {
-    /// The address as it is bound, with the port that was found if it was asked for as 0.
-    pub address: SocketAddr,
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) options: ListenerOptions,
+    pub(crate) places: Vec<Place>,
 }
 
-/// An address that can't be listened on.
-#[derive(Debug)]
-pub struct BindFault {
-    pub address: SocketAddr,
-    pub source: io::Error,
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BoundTo {
+    /// An address as it is bound, with the port that was found if it was asked for as 0.
+    Address(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
-/// Listens on every address, with a socket for each shard.
+/// One place that is listened at, with a socket for each shard.
+pub(crate) struct Place {
+    pub(crate) wanted: Wanted,
+    pub(crate) bound: BoundTo,
+    pub(crate) sockets: Vec<EarSocket>,
+    /// Removed when the place is left.
+    #[cfg(unix)]
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// A place that is taken by a listener of this node.
+pub(crate) struct Held {
+    pub(crate) listener: Box<str>,
+    pub(crate) bound: BoundTo,
+}
+
+/// A listening socket of one shard.
+pub(crate) enum EarSocket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(mio::net::UnixListener),
+}
+
+/// Binds listeners, each with a socket per shard and address.
 ///
-/// All or nothing: the first address that can't be had is the answer, and the others are released.
-pub fn bind(addresses: &[SocketAddr], shards: u16, options: &Options) -> Result<Vec<Listening>, BindFault> {
-    addresses
-        .iter()
-        .map(|&address| {
-            let only_v6 = addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
-            bind_one(address, only_v6, shards, options).map_err(|source| BindFault { address, source })
-        })
-        .collect()
+/// A listener comes whole or not at all; those that can't be had are told, one fault each, and keep nothing.
+pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Vec<BindFault>) {
+    let (mut bound, mut faults, mut held): (Vec<Listening>, _, Vec<Held>) = (Vec::new(), Vec::new(), Vec::new());
+    for options in listeners {
+        let fault = |cause| BindFault { listener: options.name.clone(), place: "".into(), cause };
+        if bound.iter().any(|listening| listening.options.name == options.name) {
+            faults.push(fault(BindCause::NameTaken));
+            continue;
+        }
+        match bind_places(&options, &[], &held, shards) {
+            Ok(places) => {
+                let here =
+                    places.iter().map(|place| Held { listener: options.name.clone(), bound: place.bound.clone() });
+                held.extend(here);
+                bound.push(Listening { options, places });
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (bound, faults)
 }
 
-fn bind_one(address: SocketAddr, only_v6: bool, shards: u16, options: &Options) -> io::Result<Listening> {
-    // Sockets that share a port don't notice another program of ours on it: this one, which doesn't share, does.
-    drop(socket(address, only_v6, false)?);
-    let first = socket(address, only_v6, PORT_PER_SHARD)?;
-    let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let mut sockets = vec![first];
-    for _ in 1..shards {
-        let next = if PORT_PER_SHARD { socket(address, only_v6, true)? } else { sockets[0].try_clone()? };
-        sockets.push(next);
+/// Binds the places of a listener but for those that it has already.
+pub(crate) fn bind_places(
+    options: &ListenerOptions,
+    kept: &[Wanted],
+    held: &[Held],
+    shards: u16,
+) -> Result<Vec<Place>, BindFault> {
+    let fault = |place: Box<str>, cause| BindFault { listener: options.name.clone(), place, cause };
+    let wanted = place::wanted(&options.bind).map_err(|(place, cause)| fault(place, cause))?;
+    let mut places = Vec::new();
+    for wanted in wanted.into_iter().filter(|wanted| !kept.contains(wanted)) {
+        let name = wanted.to_string().into_boxed_str();
+        places.extend(bind_one(options, wanted, held, shards).map_err(|cause| fault(name, cause))?);
     }
-    let listen = |socket: Socket| {
-        // Inherited by accepted connections on Linux, which saves a call for each.
-        socket.set_tcp_nodelay(options.nodelay)?;
-        socket.listen(options.backlog)?;
-        Ok(TcpListener::from_std(socket.into()))
-    };
-    Ok(Listening { address, sockets: sockets.into_iter().map(listen).collect::<io::Result<_>>()? })
+    Ok(places)
+}
+
+/// One place; an inherited name may stand for several.
+fn bind_one(options: &ListenerOptions, wanted: Wanted, held: &[Held], shards: u16) -> Result<Vec<Place>, BindCause> {
+    match &wanted {
+        Wanted::Address { address, only_v6 } => {
+            // Sockets that share a port with an own one of before are no mistake: that one is about to go.
+            let own = held.iter().any(|held| held.listener == options.name && held.overlaps(*address));
+            let tcp = Tcp { address: *address, only_v6: *only_v6, options: &options.socket };
+            let (bound, sockets) = tcp.listen(own, shards).map_err(|fault| {
+                let by = held.iter().find(|held| held.overlaps(*address)).map(|held| held.listener.clone());
+                BindCause::of(fault, *address, by)
+            })?;
+            Ok(vec![Place::new(wanted, BoundTo::Address(bound), sockets)])
+        }
+        #[cfg(unix)]
+        Wanted::Unix { path, mode } => {
+            let bound = BoundTo::Unix(path.clone());
+            if held.iter().any(|held| held.listener == options.name && held.bound == bound) {
+                // Our own, about to go: it has other permissions.
+                std::fs::remove_file(path)?;
+            }
+            let (socket, file) = unix::listen(path, *mode, options.socket.backlog)?;
+            let sockets =
+                shared(&socket, shards, |socket| EarSocket::Unix(mio::net::UnixListener::from_std(socket.into())))?;
+            Ok(vec![Place { file: Some(file), ..Place::new(wanted, bound, sockets) }])
+        }
+        #[cfg(not(unix))]
+        Wanted::Unix { .. } => Err(BindCause::Unsupported("unix sockets don't exist on this system")),
+        Wanted::Inherited(name) => inherited::sockets(name)?
+            .into_iter()
+            .map(|(socket, bound)| {
+                let make = |socket| match bound {
+                    #[cfg(unix)]
+                    BoundTo::Unix(_) => EarSocket::Unix(mio::net::UnixListener::from_std(Socket::into(socket))),
+                    _ => EarSocket::Tcp(TcpListener::from_std(Socket::into(socket))),
+                };
+                socket.set_nonblocking(true)?;
+                if matches!(bound, BoundTo::Address(_)) {
+                    set_up(&SockRef::from(&socket), &options.socket)?;
+                }
+                let sockets = shared(&socket, shards, make)?;
+                Ok(Place::new(wanted.clone(), bound, sockets))
+            })
+            .collect(),
+    }
+}
+
+/// One socket for all shards.
+fn shared(socket: &Socket, shards: u16, make: impl Fn(Socket) -> EarSocket) -> io::Result<Vec<EarSocket>> {
+    (0..shards).map(|_| Ok(make(socket.try_clone()?))).collect()
+}
+
+impl Place {
+    fn new(wanted: Wanted, bound: BoundTo, sockets: Vec<EarSocket>) -> Self {
+        Self {
+            wanted,
+            bound,
+            sockets,
+            #[cfg(unix)]
+            file: None,
+        }
+    }
+}
+
+impl Held {
+    /// Whether both can't be listened on, but for sockets that agree to share.
+    fn overlaps(&self, address: SocketAddr) -> bool {
+        let BoundTo::Address(held) = self.bound else { return false };
+        // `[::]` may take IPv4 as well.
+        let covers =
+            |wide: SocketAddr, other: SocketAddr| wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
+        held.port() == address.port() && (held.ip() == address.ip() || covers(held, address) || covers(address, held))
+    }
 }
 
 /// Elsewhere the kernel gives all connections to one of the sockets that share a port: there shards share one socket.
 const PORT_PER_SHARD: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-fn socket(address: SocketAddr, only_v6: bool, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    // Old connections that wait for their end must not keep a restarted broker from its port. On Windows the option means
-    // something else: that anybody may take the port.
-    if cfg!(unix) {
-        socket.set_reuse_address(true)?;
-    }
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_reuse_port(share)?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = share;
-    if address.is_ipv6() {
-        socket.set_only_v6(only_v6)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
+/// An address to listen on.
+struct Tcp<'a> {
+    address: SocketAddr,
+    only_v6: bool,
+    options: &'a SocketOptions,
 }
 
-impl fmt::Display for BindFault {
-    /// One line: what is wrong and what to do.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (address, port) = (self.address, self.address.port());
-        write!(f, "can't listen on tcp://{address}: ")?;
-        match self.source.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "port {port} is taken by another program; stop that one (`ss -ltnp 'sport = :{port}'` shows it) or choose \
-                 another port: --listen tcp://{}:PORT",
-                Host(self.address.ip())
-            ),
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "not permitted; choose a port above 1023, or give the program the right to bind port {port}")
+impl Tcp<'_> {
+    fn listen(&self, own: bool, shards: u16) -> io::Result<(SocketAddr, Vec<EarSocket>)> {
+        if !own {
+            // Sockets that share a port don't notice another program of ours on it: this one, which doesn't share, does.
+            drop(self.socket(self.address, false)?);
+        }
+        let first = self.socket(self.address, PORT_PER_SHARD)?;
+        let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut sockets = vec![first];
+        for _ in 1..shards {
+            let next = if PORT_PER_SHARD { self.socket(address, true)? } else { sockets[0].try_clone()? };
+            sockets.push(next);
+        }
+        let listen = |socket: Socket| {
+            set_up(&SockRef::from(&socket), self.options)?;
+            socket.listen(self.options.backlog)?;
+            Ok(EarSocket::Tcp(TcpListener::from_std(socket.into())))
+        };
+        Ok((address, sockets.into_iter().map(listen).collect::<io::Result<_>>()?))
+    }
+
+    fn socket(&self, address: SocketAddr, share: bool) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        // Old connections that wait for their end must not keep a restarted broker from its port. On Windows the option
+        // means something else: that anybody may take the port.
+        if cfg!(unix) {
+            socket.set_reuse_address(true)?;
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket.set_reuse_port(share)?;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = share;
+        if address.is_ipv6() {
+            socket.set_only_v6(self.only_v6)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
+    }
+}
+
+/// Sets what accepted connections inherit on Linux, which saves calls for each.
+fn set_up(socket: &SockRef<'_>, options: &SocketOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(options.nodelay)?;
+    match options.keep_alive {
+        Some((idle_s, interval_s, probes)) => {
+            let keep_alive = TcpKeepalive::new().with_time(std::time::Duration::from_secs(idle_s.max(1).into()));
+            #[cfg(any(
+                target_os = "linux",
+                target_os = "android",
+                target_os = "macos",
+                target_os = "freebsd",
+                windows
+            ))]
+            let keep_alive = keep_alive.with_interval(std::time::Duration::from_secs(interval_s.max(1).into()));
+            #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd"))]
+            let keep_alive = keep_alive.with_retries(probes.max(1));
+            let _ = (interval_s, probes);
+            socket.set_tcp_keepalive(&keep_alive)?;
+        }
+        None => socket.set_keepalive(false)?,
+    }
+    // The kernel's own choice can't be had back once another was made, but by opening the listener anew.
+    if options.receive_buffer > 0 {
+        socket.set_recv_buffer_size(options.receive_buffer as usize)?;
+    }
+    if options.send_buffer > 0 {
+        socket.set_send_buffer_size(options.send_buffer as usize)?;
+    }
+    Ok(())
+}
+
+impl EarSocket {
+    /// Takes a connection. One of a unix socket has no address: it counts as one from this machine.
+    pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Tcp(socket) => socket.accept(),
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                Ok((TcpStream::from(std::os::fd::OwnedFd::from(stream)), unix::PEER))
             }
-            io::ErrorKind::AddrNotAvailable => write!(
-                f,
-                "this machine has no such address; `ip addr` lists those that it has, and 0.0.0.0 means all of them"
-            ),
-            _ => write!(f, "{}", self.source),
         }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => registry.register(socket, token, interest),
+            #[cfg(unix)]
+            Self::Unix(socket) => registry.register(socket, token, interest),
+        }
+    }
+
+    /// Sets it up anew while it listens.
+    pub(crate) fn adjust(&self, options: &SocketOptions) -> io::Result<()> {
+        let socket = match self {
+            Self::Tcp(socket) => {
+                let socket = SockRef::from(socket);
+                set_up(&socket, options)?;
+                socket
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket),
+        };
+        socket.listen(options.backlog)
     }
 }
 
-impl std::error::Error for BindFault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-/// An address as it stands in front of a port.
-struct Host(IpAddr);
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => address.fmt(f),
-            IpAddr::V6(address) => write!(f, "[{address}]"),
-        }
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bound: Vec<&BoundTo> = self.places.iter().map(|place| &place.bound).collect();
+        f.debug_struct("Listening").field("name", &self.options.name).field("bound", &bound).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn any_port() -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    #[test]
-    fn all_shards_listen_on_the_port_that_was_found() {
-        let bound = bind(&[any_port()], 3, &Options::default()).expect("a free port");
-        assert_ne!(bound[0].address.port(), 0);
-        assert_eq!(bound[0].sockets.len(), 3);
-        for socket in &bound[0].sockets {
-            assert_eq!(socket.local_addr().expect("bound"), bound[0].address);
-        }
-    }
-
-    #[test]
-    fn a_port_that_another_broker_shares_is_taken() {
-        let first = bind(&[any_port()], 2, &Options::default()).expect("a free port");
-        let fault = bind(&[first[0].address], 2, &Options::default()).expect_err("the port is taken");
-        let text = fault.to_string();
-        assert!(text.contains("taken") && text.contains("--listen tcp://127.0.0.1:PORT"), "{text}");
-        assert!(!text.contains('\n'));
-    }
-
-    #[test]
-    fn an_address_of_another_machine_is_told() {
-        let address = SocketAddr::from(([192, 0, 2, 1], 0));
-        let fault = bind(&[address], 1, &Options::default()).expect_err("an address for documentation only");
-        assert!(fault.to_string().contains("no such address"), "{fault}");
-    }
-
-    #[test]
-    fn a_port_is_free_again_when_the_listener_is_dropped() {
-        let first = bind(&[any_port()], 2, &Options::default()).expect("a free port");
-        let address = first[0].address;
-        drop(first);
-        assert!(bind(&[address], 2, &Options::default()).is_ok());
-    }
-}
+mod tests;

@@ -156,3 +156,58 @@ pub enum Ending {
     /// They are ended at once.
     Cut,
 }
+
+impl Protocols {
+    /// Nothing.
+    pub const NONE: Self =
+        Self { mqtt: false, mqtts: false, ws: false, wss: false, http: false, https: false, quic: false };
+    /// Plain MQTT alone.
+    pub const MQTT: Self = Self { mqtt: true, ..Self::NONE };
+}
+
+impl Default for ListenerOptions {
+    /// Plain MQTT, nowhere yet.
+    fn default() -> Self {
+        Self {
+            name: "tcp.default".into(),
+            bind: Vec::new(),
+            protocols: Protocols::MQTT,
+            connections_max: 0,
+            connections_per_address_max: 0,
+            accept_rate: 0,
+            accept_burst: 0,
+            access: Vec::new(),
+            proxy: None,
+            tls: None,
+            websocket: WebSocketOptions::default(),
+            quic: QuicOptions::default(),
+            socket: SocketOptions::default(),
+            handshake_timeout_ms: 10_000,
+            profile: Arc::new(Profile::default()),
+        }
+    }
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            path: "/mqtt".into(),
+            origins: Vec::new(),
+            allow_no_subprotocol: false,
+            trusted_forwarders: Vec::new(),
+            frame_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+impl Default for QuicOptions {
+    fn default() -> Self {
+        Self { idle_timeout_ms: 60_000, streams_max: 64, retry_above: 256 }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { backlog: 4096, nodelay: true, keep_alive: None, receive_buffer: 0, send_buffer: 0 }
+    }
+}

@@ -2,22 +2,25 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use breakwater_proto::Instant;
 use breakwater_shard::ShardId;
-use mio::net::TcpListener;
 use mio::{Events, Poll};
 
 use crate::accept::Acceptor;
 use crate::bell::Bell;
+use crate::book::Book;
 use crate::clock::{Clock, Origin};
-use crate::listen::Listening;
+use crate::drain::Drains;
+use crate::listen::{BoundTo, Listening};
+use crate::orders::Orders;
 use crate::sockets::{Post, Sockets};
-use crate::turn::{BELL, EVENTS, Engine, LISTENERS, Loop};
+use crate::token::Watched;
+use crate::turn::{EVENTS, Engine, Loop};
 use crate::{Journal, Options, ring};
 
 /// Parcels that a ring holds before its sender keeps the rest. A batch per turn is the rule, so this is many turns.
@@ -27,18 +30,28 @@ const RING: usize = 64;
 pub struct Node {
     threads: Vec<JoinHandle<()>>,
     handle: Handle,
-    addresses: Vec<SocketAddr>,
 }
 
-/// Asks a node to stop, from any thread.
+/// A node from the outside, for any thread: its listeners, answers of slow planes, and its stop.
 #[derive(Clone)]
 pub struct Handle {
-    bells: Arc<[Bell]>,
-    stop: Arc<Stop>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all threads of a node share.
+pub(crate) struct Inner {
+    pub(crate) bells: Arc<[Bell]>,
+    /// By shard.
+    pub(crate) orders: Box<[Orders]>,
+    pub(crate) book: Mutex<Book>,
+    /// Connections of the whole node.
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) stop: Stop,
     origin: Origin,
 }
 
-/// Starts a thread for each shard. `engine` and `journal` make what each of them runs, on its thread.
+/// Starts a thread for each shard, with these listeners to begin with. `engine` and `journal` make what each of them runs, on
+/// its thread.
 pub fn start<E: Engine>(
     listening: Vec<Listening>,
     shards: u16,
@@ -47,39 +60,45 @@ pub fn start<E: Engine>(
     journal: impl Fn(ShardId) -> Box<dyn Journal>,
 ) -> io::Result<Node> {
     let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-    let bells: Arc<[Bell]> = polls.iter().map(|poll| Bell::new(poll, BELL)).collect::<io::Result<Vec<_>>>()?.into();
-    let (origin, engine) = (Origin::start(), Arc::new(engine));
-    let (stop, open) = (Arc::new(Stop::new(shards)), Arc::new(AtomicUsize::new(0)));
-    let addresses = listening.iter().map(|listening| listening.address).collect();
+    let bell = |poll| Bell::new(poll, Watched::Bell.token());
+    let bells: Arc<[Bell]> = polls.iter().map(bell).collect::<io::Result<Vec<_>>>()?.into();
+    let engine = Arc::new(engine);
+    let inner = Arc::new(Inner {
+        bells: Arc::clone(&bells),
+        orders: (0..shards).map(|_| Orders::default()).collect(),
+        book: Mutex::default(),
+        open: Arc::default(),
+        stop: Stop::new(shards),
+        origin: Origin::start(),
+    });
+    let handle = Handle { inner };
+    for listening in listening {
+        // The shards find it in their first turn.
+        handle.admit(&mut handle.book(), listening).map_err(io::Error::other)?;
+    }
     let mut posts = posts(usize::from(shards), options.mailbox_bytes).into_iter();
-    let mut listeners = per_shard(listening, shards).into_iter();
     let mut threads = Vec::new();
     for (shard, poll) in (0..shards).zip(polls) {
         let post = posts.next().expect("one for each shard");
-        let listeners = listeners.next().expect("one for each shard");
-        let watched = listeners.len();
         let registry = poll.registry().try_clone()?;
-        let acceptor = Acceptor::new(listeners, &registry, LISTENERS, Arc::clone(&open), options.connections_max)?;
-        let (journal, open) = (journal(shard), Arc::clone(&open));
-        let sockets = Sockets::new(shard, registry, post, Arc::clone(&bells), journal, open, options.linger_ms);
-        let (engine, bells, stop) = (Arc::clone(&engine), Arc::clone(&bells), Arc::clone(&stop));
-        let accepts_per_turn = options.accepts_per_turn;
+        let sockets = Sockets::new(shard, registry, post, Arc::clone(&bells), journal(shard), options.linger_ms);
+        let (engine, node) = (Arc::clone(&engine), Arc::clone(&handle.inner));
+        let (accepts_per_turn, node_max) = (options.accepts_per_turn, options.connections_max);
         let body = move || {
             let _guard = AbortOnPanic;
-            let mut clock = Clock::new(origin);
+            let mut clock = Clock::new(node.origin);
             let running = Loop {
                 engine: engine(shard, clock.read().0),
                 sockets,
-                acceptor,
+                acceptor: Acceptor::new(node_max),
+                drains: Drains::default(),
                 poll,
                 events: Events::with_capacity(EVENTS),
                 clock,
-                bells,
+                node,
                 shard: usize::from(shard),
-                stop,
                 accepts_per_turn,
                 told: Vec::new(),
-                listeners: watched,
                 complain_at: 0,
                 stopping: false,
                 idle: false,
@@ -88,16 +107,20 @@ pub fn start<E: Engine>(
         };
         threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(body)?);
     }
-    Ok(Node { threads, handle: Handle { bells, stop, origin }, addresses })
+    Ok(Node { threads, handle })
 }
 
 impl Node {
     /// Addresses that are listened on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |bound| match bound {
+            BoundTo::Address(address) => Some(address),
+            BoundTo::Unix(_) => None,
+        };
+        self.handle.book().bound().into_iter().filter_map(address).collect()
     }
 
-    /// To stop it from another thread.
+    /// To reach it from another thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -112,15 +135,16 @@ impl Node {
         for thread in self.threads {
             thread.join().expect("a shard that panics aborts the process");
         }
+        self.handle.book().leave_places();
     }
 }
 
 impl Handle {
     /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.
     pub fn stop(&self, drain: Duration) {
-        let (now, _) = Clock::new(self.origin).read();
-        self.stop.ask(now.plus_ms(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX)));
-        self.bells.iter().for_each(|bell| _ = bell.ring());
+        let (now, _) = Clock::new(self.inner.origin).read();
+        self.inner.stop.ask(now.plus_ms(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX)));
+        self.inner.bells.iter().for_each(|bell| _ = bell.ring());
     }
 }
 
@@ -193,15 +217,4 @@ fn posts(shards: usize, mailbox_bytes: usize) -> Vec<Post> {
         }
     }
     posts
-}
-
-/// Sockets by address to sockets by shard.
-fn per_shard(listening: Vec<Listening>, shards: u16) -> Vec<Vec<TcpListener>> {
-    let mut sorted: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for listening in listening {
-        for (shard, socket) in sorted.iter_mut().zip(listening.sockets) {
-            shard.push(socket);
-        }
-    }
-    sorted
 }

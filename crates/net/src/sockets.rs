@@ -2,25 +2,30 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use breakwater_contract::Identity;
 use breakwater_proto::Instant;
-use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, Ready, ShardId, WriteOutcome};
+use breakwater_shard::{Batch, Driver, Event, Mail, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 
 use crate::Journal;
 use crate::bell::Bell;
 use crate::connections::{BESIDE, BROKEN, Connections, ENDED, Held, LAST_WORDS, WATCHED};
 use crate::extra::{Extra, Via};
 use crate::linger::Linger;
+use crate::passes::Passes;
+use crate::refusal::Refusal;
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
+use crate::roll::{Pass, Standing};
+use crate::token::Watched;
 
 /// A connection on its way from one shard to another.
 pub struct Transport {
     stream: Option<TcpStream>,
     extra: Option<Box<Extra>>,
+    /// Its place in the counts of its listener.
+    pass: Pass,
 }
 
 impl std::fmt::Debug for Transport {
@@ -50,13 +55,18 @@ pub struct Sockets {
     inboxes: Vec<Inbox<Mail<Transport>, Box<Batch>>>,
     bells: Arc<[Bell]>,
     journal: Box<dyn Journal>,
-    /// Connections of the whole node.
-    open: Arc<AtomicUsize>,
+    /// Which listener each came through.
+    passes: Passes,
+    /// When the counts of bytes are next shown to others.
+    publish_at: Instant,
     now: Instant,
     unix_ms: u64,
     linger: Linger,
     linger_ms: u64,
 }
+
+/// Bytes are counted by the shard for itself, and shown to others that often.
+const PUBLISH_MS: u64 = 1000;
 
 /// The mail of one shard: an end of the pair with each shard, itself included.
 pub(crate) struct Post {
@@ -71,7 +81,6 @@ impl Sockets {
         post: Post,
         bells: Arc<[Bell]>,
         journal: Box<dyn Journal>,
-        open: Arc<AtomicUsize>,
         linger_ms: u64,
     ) -> Self {
         Self {
@@ -84,7 +93,8 @@ impl Sockets {
             inboxes: post.inboxes,
             bells,
             journal,
-            open,
+            passes: Passes::default(),
+            publish_at: Instant(0),
             now: Instant(0),
             unix_ms: 0,
             linger: Linger::default(),
@@ -93,13 +103,28 @@ impl Sockets {
     }
 
     /// The transport of a connection that was just accepted.
-    pub(crate) fn transport(stream: TcpStream) -> Transport {
-        Transport { stream: Some(stream), extra: None }
+    pub(crate) fn transport(stream: TcpStream, pass: Pass) -> Transport {
+        Transport { stream: Some(stream), extra: None, pass }
     }
 
-    /// Counts a connection that never got a slot.
-    pub(crate) fn forget(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Connections of a listener on this shard.
+    pub(crate) fn connections_of(&self, listener: u16) -> u32 {
+        self.passes.here(listener)
+    }
+
+    /// Counts a connection that is turned away before it is one of the engine's, and says so once in a while. `detail` adds
+    /// what the reason alone does not tell; it may be empty.
+    pub(crate) fn refused(&mut self, standing: &Standing, peer: Peer, refusal: Refusal, detail: &str) {
+        let Some(count) = standing.refuse(refusal, self.now) else { return };
+        let mut reason = format!("{}: {}", standing.name, refusal.text());
+        for part in [": ", detail] {
+            reason.push_str(if detail.is_empty() { "" } else { part });
+        }
+        if count > 1 {
+            reason.push_str(&format!(" (and {} more like it since the last such line)", count - 1));
+        }
+        let event = Event::Refused { peer, client: "", reason: &reason, code: refusal.code() };
+        self.journal.event(self.unix_ms, &event);
     }
 
     pub(crate) fn set_time(&mut self, now: Instant, unix_ms: u64) {
@@ -131,6 +156,10 @@ impl Sockets {
     /// Passes the events of a turn on.
     pub(crate) fn end_of_turn(&mut self) {
         self.journal.end_of_turn();
+        if self.now >= self.publish_at {
+            self.publish_at = self.now.plus_ms(PUBLISH_MS);
+            self.passes.publish();
+        }
     }
 
     /// End of a turn: watches the connections that stay, and tells of those that no edge will tell of; one that can't be
@@ -143,7 +172,7 @@ impl Sockets {
                 continue;
             }
             let interest = Interest::READABLE | Interest::WRITABLE;
-            match self.registry.register(stream, Token(slot as usize), interest) {
+            match self.registry.register(stream, Watched::Connection(slot).token(), interest) {
                 Ok(()) => *flags |= WATCHED,
                 Err(_) => {
                     *flags |= BROKEN | ENDED;
@@ -169,23 +198,31 @@ impl Driver for Sockets {
 
     #[inline]
     fn read(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
-        match self.connections.get(slot) {
+        let outcome = match self.connections.get(slot) {
             Some((stream, flags)) if *flags & (BROKEN | BESIDE) == 0 => read(stream, flags, buffer),
             _ => self.read_beside(slot, buffer),
+        };
+        if let ReadOutcome::Bytes(count) | ReadOutcome::More(count) = outcome {
+            self.passes.count(slot, count, 0);
         }
+        outcome
     }
 
     #[inline]
     fn write(&mut self, slot: u32, bytes: &[u8]) -> WriteOutcome {
-        match self.connections.get(slot) {
+        let outcome = match self.connections.get(slot) {
             Some((stream, flags)) if *flags & (BROKEN | BESIDE) == 0 => write(stream, flags, bytes),
             _ => self.write_beside(slot, bytes),
+        };
+        if let WriteOutcome::Wrote(count) = outcome {
+            self.passes.count(slot, 0, count);
         }
+        outcome
     }
 
     fn close(&mut self, slot: u32) {
         let Some(Held { stream, flags, .. }) = self.connections.remove(slot) else { return };
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        drop(self.passes.remove(slot));
         let Some(mut stream) = stream else { return };
         if flags & (ENDED | LAST_WORDS) == LAST_WORDS {
             if flags & WATCHED != 0 {
@@ -207,7 +244,8 @@ impl Driver for Sockets {
             // Fails only for what isn't watched, and then there is nothing to undo.
             let _ = self.registry.deregister(stream);
         }
-        Transport { stream, extra }
+        let pass = self.passes.remove(slot).expect("every connection came with one");
+        Transport { stream, extra, pass }
     }
 
     fn place(&mut self, slot: u32, transport: Transport) -> bool {
@@ -215,6 +253,7 @@ impl Driver for Sockets {
             self.again.push((slot, pipe.settle(self.shard, slot)));
         }
         self.connections.insert(slot, transport.stream, transport.extra);
+        self.passes.insert(slot, transport.pass);
         self.fresh.push(slot);
         true
     }

@@ -4,15 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use breakwater_contract::Completion;
 use breakwater_proto::Instant;
-use breakwater_shard::{Batch, Clock as ClockReading, Driver as _, Event, Peer, Ready, Shard, TurnEnd};
-use mio::{Events, Poll, Token};
+use breakwater_shard::{Batch, Clock as ClockReading, Driver as _, Event, Peer, Profile, Ready, Shard, TurnEnd};
+use mio::{Events, Poll};
 
-use crate::accept::{Accepted, Acceptor};
-use crate::bell::Bell;
+use crate::accept::{Accepted, Acceptor, Arrival};
 use crate::clock::Clock;
-use crate::node::Stop;
+use crate::drain::Drains;
+use crate::listener::Ending;
+use crate::node::Inner;
+use crate::orders::{Order, Orders};
+use crate::refusal::Refusal;
 use crate::sockets::{Sockets, Transport};
+use crate::token::Watched;
 
 /// What a loop drives: a [`Shard`], or a stand-in in tests.
 pub trait Engine {
@@ -29,11 +34,20 @@ pub trait Engine {
     fn shutdown(&mut self, sockets: &mut Sockets, now: Instant);
     /// Connections that are left.
     fn connections(&self) -> usize;
+    /// These are the terms of a listener's clients from here on.
+    fn set_profile(&mut self, listener: u16, profile: Arc<Profile>) {
+        let _ = (listener, profile);
+    }
+    /// Ends connections of a listener, at most so many. Gives the number of those that are left.
+    fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, now: Instant) -> usize {
+        let _ = (sockets, listener, at_most, now);
+        0
+    }
+    /// Takes the answer of a slow plane.
+    fn complete(&mut self, completion: Completion) {
+        drop(completion);
+    }
 }
-
-/// Token of the bell; listeners follow downwards, connections count up from 0.
-pub(crate) const BELL: Token = Token(usize::MAX);
-pub(crate) const LISTENERS: Token = Token(usize::MAX - 1);
 
 /// Events taken from the kernel at once. More only wait for the next turn.
 pub(crate) const EVENTS: usize = 1024;
@@ -46,20 +60,18 @@ pub(crate) struct Loop<E> {
     pub(crate) engine: E,
     pub(crate) sockets: Sockets,
     pub(crate) acceptor: Acceptor,
+    pub(crate) drains: Drains,
     pub(crate) poll: Poll,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
-    pub(crate) bells: Arc<[Bell]>,
+    pub(crate) node: Arc<Inner>,
     pub(crate) shard: usize,
-    pub(crate) stop: Arc<Stop>,
     pub(crate) accepts_per_turn: u32,
     /// Slots that became ready outside the poller, told to the engine at the next turn.
     pub(crate) told: Vec<(u32, Ready)>,
-    /// Listeners, to tell their tokens from those of connections.
-    pub(crate) listeners: usize,
     pub(crate) complain_at: u64,
     pub(crate) stopping: bool,
-    /// This shard counts as idle in [`Stop`].
+    /// This shard counts as idle in [`Stop`](crate::node::Stop).
     pub(crate) idle: bool,
 }
 
@@ -79,16 +91,21 @@ impl<E: Engine> Loop<E> {
             self.sockets.set_time(now, unix_ms);
             self.sockets.collect(|batch| self.engine.reclaim(batch));
             self.note_events();
-            if self.stop.asked() && !self.stopping {
+            if self.orders().are_waiting() {
+                self.take_orders(now);
+            }
+            if self.node.stop.asked() && !self.stopping {
                 self.stopping = true;
                 self.acceptor.close();
                 self.engine.shutdown(&mut self.sockets, now);
             }
             self.accept(now);
+            self.drain(now);
             end = self.engine.turn(&mut self.sockets, ClockReading { now, unix_ms });
             self.sockets.end_of_turn();
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
             if self.stopping && self.has_finished(now) {
+                self.orders().close();
                 return;
             }
         }
@@ -100,11 +117,12 @@ impl<E: Engine> Loop<E> {
         if timeout == Some(Duration::ZERO) {
             return self.poll_once(timeout);
         }
-        let bell = &self.bells[self.shard];
-        bell.lie_down();
-        let awake = self.sockets.has_mail() || (self.stop.asked() && !self.stopping) || self.stop.all_idle();
+        self.node.bells[self.shard].lie_down();
+        let stop = &self.node.stop;
+        let told = (stop.asked() && !self.stopping) || stop.all_idle() || self.orders().are_waiting();
+        let awake = told || self.sockets.has_mail();
         let result = self.poll_once(if awake { Some(Duration::ZERO) } else { timeout });
-        self.bells[self.shard].get_up();
+        self.node.bells[self.shard].get_up();
         result
     }
 
@@ -119,14 +137,13 @@ impl<E: Engine> Loop<E> {
     }
 
     fn timeout(&self, end: &TurnEnd, now: Instant) -> Option<Duration> {
-        if end.more || self.acceptor.is_ready() || !self.told.is_empty() {
+        if end.more || self.acceptor.is_ready(now) || !self.told.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = if self.stopping { Some(self.stop.deadline()) } else { None };
-        let next = [end.next, self.acceptor.paused_until(), self.sockets.linger_next(), deadline]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let deadline = if self.stopping { Some(self.node.stop.deadline()) } else { None };
+        let rests = self.acceptor.rested_until();
+        let next =
+            [end.next, rests, self.drains.next(), self.sockets.linger_next(), deadline].into_iter().flatten().min()?;
         Some(Duration::from_millis(next.ms_since(now)))
     }
 
@@ -135,30 +152,69 @@ impl<E: Engine> Loop<E> {
             self.engine.ready(slot, ready);
         }
         for event in &self.events {
-            let Token(token) = event.token();
-            if let Ok(slot) = u32::try_from(token)
-                && token < LISTENERS.0 - self.listeners
-            {
-                let error = event.is_error();
-                let ready = Ready {
-                    readable: event.is_readable() || error,
-                    writable: event.is_writable(),
-                    read_closed: event.is_read_closed() || error,
-                };
-                self.engine.ready(slot, ready);
-            } else if token != BELL.0 {
-                self.acceptor.edge(LISTENERS.0 - token);
+            match Watched::of(event.token()) {
+                Watched::Connection(slot) => {
+                    let error = event.is_error();
+                    let ready = Ready {
+                        readable: event.is_readable() || error,
+                        writable: event.is_writable(),
+                        read_closed: event.is_read_closed() || error,
+                    };
+                    self.engine.ready(slot, ready);
+                }
+                Watched::Ear(ear) => self.acceptor.edge(ear),
+                Watched::Gate(_) | Watched::Bell => {}
             }
+        }
+    }
+
+    fn orders(&self) -> &Orders {
+        &self.node.orders[self.shard]
+    }
+
+    fn take_orders(&mut self, now: Instant) {
+        for order in self.orders().take() {
+            match order {
+                Order::Terms(listener, terms) => {
+                    self.engine.set_profile(listener.number, Arc::clone(&terms.options.profile));
+                    if let Err(fault) = self.acceptor.change(&listener, &terms) {
+                        self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));
+                    }
+                }
+                // Whoever stops listens no more.
+                Order::Listen(_) if self.stopping => {}
+                Order::Listen(ear) => {
+                    let name = ear.listener.standing.name.clone();
+                    if let Err(fault) = self.acceptor.add(*ear, self.poll.registry()) {
+                        self.fault(&format!(
+                            "listener {name}: shard {} can't watch a socket of it: {fault}",
+                            self.shard
+                        ));
+                    }
+                }
+                Order::Silence { place, at_once, done } => self.acceptor.silence(place, at_once, done),
+                Order::End(_, Ending::Keep) => {}
+                Order::End(listener, Ending::Drain { over_ms }) => self.drains.add(listener, now, over_ms),
+                Order::End(listener, Ending::Cut) => self.drains.add(listener, now, 0),
+                Order::Complete(completion) => self.engine.complete(completion),
+            }
+        }
+    }
+
+    /// Ends connections of listeners that are to have none.
+    fn drain(&mut self, now: Instant) {
+        while let Some(portion) = self.drains.portion(now, |listener| self.sockets.connections_of(listener)) {
+            let left = self.engine.drain(&mut self.sockets, portion.listener, portion.at_most, now);
+            self.drains.left(&portion, left, now);
         }
     }
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..self.accepts_per_turn {
             match self.acceptor.accept(now) {
-                Accepted::Connection(stream, peer) => self.welcome(stream, peer, now),
-                Accepted::Full(stream, peer) => {
-                    let reason = "the node has as many connections as limits.connections allows";
-                    self.sockets.event(Event::Refused { peer, client: "", reason, code: QUOTA_EXCEEDED });
+                Accepted::Connection(arrival) => self.welcome(arrival, now),
+                Accepted::Refused(stream, peer, listener, refusal) => {
+                    self.sockets.refused(&listener.standing, peer, refusal, "");
                     drop(stream);
                 }
                 Accepted::Nothing => return,
@@ -170,9 +226,16 @@ impl<E: Engine> Loop<E> {
         }
     }
 
-    fn welcome(&mut self, stream: mio::net::TcpStream, peer: Peer, now: Instant) {
-        if self.engine.accept(&mut self.sockets, peer, Sockets::transport(stream), now).is_none() {
-            self.sockets.forget();
+    /// Hands a fresh connection on: one that is MQTT from its first byte to the engine, any other to the gate.
+    fn welcome(&mut self, arrival: Arrival, now: Instant) {
+        let Arrival { stream, peer, pass, terms } = arrival;
+        let standing = Arc::clone(&pass.listener().standing);
+        if terms.is_some() {
+            self.sockets.refused(&standing, peer, Refusal::Protocol, "not served yet");
+            return;
+        }
+        if self.engine.accept(&mut self.sockets, peer, Sockets::transport(stream, pass), now).is_none() {
+            self.sockets.refused(&standing, peer, Refusal::NoRoom, "");
         }
     }
 
@@ -185,7 +248,11 @@ impl<E: Engine> Loop<E> {
             "can't accept connections for now: {fault}; raise the limit of open files (`ulimit -n`, or LimitNOFILE= of the \
              service) or lower limits.connections"
         );
-        self.sockets.event(Event::Fault { text: &text });
+        self.fault(&text);
+    }
+
+    fn fault(&mut self, text: &str) {
+        self.sockets.event(Event::Fault { text });
     }
 
     /// Whether all shards have said good-bye to all, or the time for it is over.
@@ -197,16 +264,13 @@ impl<E: Engine> Loop<E> {
         let idle = quiet && self.sockets.is_settled() && !self.sockets.has_mail();
         if idle != self.idle {
             self.idle = idle;
-            if self.stop.set_idle(idle) {
-                self.bells.iter().for_each(|bell| _ = bell.ring());
+            if self.node.stop.set_idle(idle) {
+                self.node.bells.iter().for_each(|bell| _ = bell.ring());
             }
         }
-        self.stop.all_idle() || now >= self.stop.deadline()
+        self.node.stop.all_idle() || now >= self.node.stop.deadline()
     }
 }
-
-/// Reason code 0x97 of MQTT 5.0, for the journal.
-const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl Engine for Shard<Transport> {
     fn accept(&mut self, sockets: &mut Sockets, peer: Peer, transport: Transport, now: Instant) -> Option<u32> {
@@ -231,5 +295,17 @@ impl Engine for Shard<Transport> {
 
     fn connections(&self) -> usize {
         Self::connections(self)
+    }
+
+    fn set_profile(&mut self, listener: u16, profile: Arc<Profile>) {
+        Self::set_profile(self, listener, profile);
+    }
+
+    fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, now: Instant) -> usize {
+        Self::drain(self, sockets, Some(listener), at_most, now)
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        Self::complete(self, completion);
     }
 }

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use breakwater_net::{Engine, Journal, Listening, Node, Options, Sockets, Transport};
+use breakwater_net::{Bind, Engine, Journal, ListenerOptions, Node, Options, Sockets, Transport};
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
 
@@ -104,14 +104,16 @@ impl Journal for Lines {
 }
 
 fn serve(shards: u16, options: &Options, patient: bool) -> (Node, SocketAddr, Lines) {
-    let listening: Vec<Listening> =
-        breakwater_net::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], shards, options).expect("a free port");
-    let address = listening[0].address;
+    let bind = vec![Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
+    let (listening, faults) =
+        breakwater_net::bind(vec![ListenerOptions { bind, ..ListenerOptions::default() }], shards);
+    assert!(faults.is_empty(), "{faults:?}");
     let lines = Lines::default();
     let journal = lines.clone();
     let engine = move |_, _| Echo { patient, ..Echo::default() };
     let node = breakwater_net::start(listening, shards, options, engine, |_| Box::new(journal.clone()))
         .expect("threads can be started");
+    let address = node.addresses()[0];
     (node, address, lines)
 }
 

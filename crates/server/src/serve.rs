@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::thread;
 
 use breakwater_config::Resolved;
-use breakwater_net::{Listening, Node, Transport};
+use breakwater_net::{Bind, ListenerOptions, Listening, Node, SocketOptions, Transport};
 use breakwater_router::Router;
-use breakwater_shard::{Pages, Setup, Shard};
+use breakwater_shard::{Pages, Profile, Setup, Shard};
 
 use crate::banner::{Started, banner};
 use crate::cli::{ServeArgs, addresses};
 use crate::log::{self, Level, Log};
-
 use crate::{USAGE, complain, signals};
 
 /// Runs the broker until a signal ends it.
@@ -29,19 +28,36 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
     };
     let open_files = breakwater_net::raise_open_files();
     let shards = args.shards.unwrap_or_else(cores);
-    let listening = match breakwater_net::bind(&addresses, shards, &resolved.net) {
-        Ok(listening) => listening,
-        Err(fault) => {
-            complain(&fault.to_string());
-            return ExitCode::FAILURE;
-        }
-    };
+    // Before there are threads: it reads the environment, and takes what it finds out of it.
+    breakwater_net::take_inherited();
+    let (listening, faults) = breakwater_net::bind(vec![listener(&addresses, &resolved)], shards);
+    if !faults.is_empty() {
+        faults.iter().for_each(|fault| complain(&fault.to_string()));
+        return ExitCode::FAILURE;
+    }
     match run(args, listening, shards, &resolved, open_files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             complain(&format!("can't start: {fault}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The listener that `--listen` asks for.
+fn listener(addresses: &[SocketAddr], resolved: &Resolved) -> ListenerOptions {
+    let name: Box<str> = "tcp.default".into();
+    let limits = Arc::new(resolved.shard.limits.clone());
+    ListenerOptions {
+        bind: addresses.iter().copied().map(Bind::Address).collect(),
+        socket: SocketOptions {
+            backlog: resolved.net.backlog,
+            nodelay: resolved.net.nodelay,
+            ..SocketOptions::default()
+        },
+        profile: Arc::new(Profile { name: name.clone(), limits, ..Profile::default() }),
+        name,
+        ..ListenerOptions::default()
     }
 }
 
@@ -74,7 +90,7 @@ fn run(
         handle.stop(drain);
     })?;
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
-    let started = Started { listeners: node.addresses(), shards, open_files, settings: resolved, program: &program };
+    let started = Started { listeners: &node.addresses(), shards, open_files, settings: resolved, program: &program };
     // Nobody who reads it: not a reason to stop.
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");

@@ -1,0 +1,282 @@
+//! Opening, changing and closing listeners while the node runs.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use breakwater_contract::{Completion, Completions};
+
+use crate::accept::Ear;
+use crate::bind_fault::{BindCause, BindFault};
+use crate::listen::{BoundTo, Held, Listening, Place, bind_places};
+use crate::listener::{Ending, ListenerOptions};
+use crate::node::Handle;
+use crate::orders::Order;
+use crate::place::{self, Wanted};
+use crate::refusal::Refusal;
+use crate::roll::{Listener, Roll, Standing, Terms};
+use crate::status::ListenerStatus;
+#[cfg(unix)]
+use crate::unix::SocketFile;
+
+/// All listeners of a node, as its handle knows them. Locked while one of them is opened, changed or closed.
+#[derive(Default)]
+pub(crate) struct Book {
+    roll: Roll,
+    entries: Vec<Entry>,
+    /// Closed, with connections that live on.
+    closed: Vec<Entry>,
+    next_place: u32,
+}
+
+struct Entry {
+    listener: Arc<Listener>,
+    terms: Arc<Terms>,
+    places: Vec<Kept>,
+}
+
+/// A place that is listened at; its sockets live with the shards.
+struct Kept {
+    number: u32,
+    wanted: Wanted,
+    bound: BoundTo,
+    #[cfg(unix)]
+    _file: Option<SocketFile>,
+}
+
+/// Time that shards may take to close their sockets. A shard turns in milliseconds; a port that is free a moment later than
+/// promised is better than a caller that hangs.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+impl Handle {
+    /// Opens a listener. It takes connections when this returns.
+    pub fn open(&self, options: ListenerOptions) -> Result<(), BindFault> {
+        let mut book = self.book();
+        if book.find(&options.name).is_some() {
+            return Err(fault(&options.name, BindCause::NameTaken));
+        }
+        let places = bind_places(&options, &[], &book.held(), self.shards())?;
+        self.admit(&mut book, Listening { options, places })
+    }
+
+    /// Changes a listener, found by its name, to these options: new places are listened at before old ones are left. If one
+    /// can't be had, nothing has changed.
+    ///
+    /// Connections stay, and keep the terms that they were let in with. If places are left, `ending` says what becomes of the
+    /// connections that the listener has by then.
+    pub fn change(&self, options: ListenerOptions, ending: Ending) -> Result<(), BindFault> {
+        let name = options.name.clone();
+        let mut book = self.book();
+        let held = book.held();
+        let Some(at) = book.find(&name) else { return Err(fault(&name, BindCause::NoSuchListener)) };
+        let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
+        let fresh = bind_places(&options, &kept, &held, self.shards())?;
+        let wanted = place::wanted(&options.bind).map_err(|(place, cause)| BindFault {
+            listener: name.clone(),
+            place,
+            cause,
+        })?;
+        let before = Arc::clone(&book.entries[at].listener);
+        let leaves = kept.iter().any(|kept| !wanted.contains(kept));
+        let ends = leaves && ending != Ending::Keep;
+        let listener = if ends {
+            // Those who come from here on are not among those who are to go.
+            book.roll.enroll(&before.standing).ok_or_else(|| fault(&name, BindCause::NoNumber))?
+        } else {
+            Arc::clone(&before)
+        };
+        let terms = Arc::new(Terms::new(options));
+        self.tell(&name, |_| Order::Terms(Arc::clone(&listener), Arc::clone(&terms)))?;
+        let fresh = self.listen(&mut book, &listener, &terms, fresh)?;
+        let entry = &mut book.entries[at];
+        let (stay, leave) = std::mem::take(&mut entry.places)
+            .into_iter()
+            .partition::<Vec<Kept>, _>(|kept| wanted.contains(&kept.wanted));
+        entry.places = stay;
+        entry.places.extend(fresh);
+        (entry.listener, entry.terms) = (listener, terms);
+        if ends {
+            before.close();
+        }
+        drop(book);
+        self.silence(&name, leave, ending)?;
+        if ends {
+            self.tell(&name, |_| Order::End(Arc::clone(&before), ending))?;
+        }
+        Ok(())
+    }
+
+    /// Closes a listener. Its ports are free when this returns; what becomes of its connections is up to `ending`.
+    pub fn close(&self, name: &str, ending: Ending) -> Result<(), BindFault> {
+        let mut book = self.book();
+        let Some(at) = book.find(name) else { return Err(fault(name, BindCause::NoSuchListener)) };
+        let mut entry = book.entries.remove(at);
+        let listener = Arc::clone(&entry.listener);
+        listener.close();
+        let places = std::mem::take(&mut entry.places);
+        book.closed.push(entry);
+        drop(book);
+        self.silence(name, places, ending)?;
+        if ending != Ending::Keep {
+            self.tell(name, |_| Order::End(Arc::clone(&listener), ending))?;
+        }
+        Ok(())
+    }
+
+    /// All listeners, in the order in which they were opened, and then closed ones that have connections left.
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        let mut book = self.book();
+        book.closed.retain(|entry| entry.listener.open() > 0);
+        let all = book.entries.iter().map(|entry| (entry, true)).chain(book.closed.iter().map(|entry| (entry, false)));
+        all.map(|(entry, open)| entry.status(open)).collect()
+    }
+
+    /// Name of the listener that has this number, open or not.
+    pub fn listener_name(&self, number: u16) -> Option<Box<str>> {
+        self.book().roll.find(number).map(|listener| listener.standing.name.clone())
+    }
+
+    /// Takes a bound listener in: a number, and a socket for each shard.
+    pub(crate) fn admit(&self, book: &mut Book, listening: Listening) -> Result<(), BindFault> {
+        let Listening { options, places } = listening;
+        let name = options.name.clone();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        let standing = Arc::new(Standing::new(name.clone(), since, Arc::clone(&self.inner.open)));
+        let listener = book.roll.enroll(&standing).ok_or_else(|| fault(&name, BindCause::NoNumber))?;
+        let terms = Arc::new(Terms::new(options));
+        self.tell(&name, |_| Order::Terms(Arc::clone(&listener), Arc::clone(&terms)))?;
+        let places = self.listen(book, &listener, &terms, places)?;
+        book.entries.push(Entry { listener, terms, places });
+        Ok(())
+    }
+
+    /// Hands the sockets of places to the shards.
+    fn listen(
+        &self,
+        book: &mut Book,
+        listener: &Arc<Listener>,
+        terms: &Arc<Terms>,
+        places: Vec<Place>,
+    ) -> Result<Vec<Kept>, BindFault> {
+        let mut kept = Vec::new();
+        for place in places {
+            let number = book.next_place;
+            book.next_place = number.wrapping_add(1);
+            let mut sockets = place.sockets.into_iter();
+            self.tell(&terms.options.name, |_| {
+                let socket = sockets.next().expect("one for each shard");
+                Order::Listen(Box::new(Ear::new(socket, Arc::clone(listener), Arc::clone(terms), number)))
+            })?;
+            kept.push(Kept {
+                number,
+                wanted: place.wanted,
+                bound: place.bound,
+                #[cfg(unix)]
+                _file: place.file,
+            });
+        }
+        Ok(kept)
+    }
+
+    /// Leaves places, and waits until their sockets are closed.
+    fn silence(&self, name: &str, places: Vec<Kept>, ending: Ending) -> Result<(), BindFault> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let (done, closed) = mpsc::channel();
+        let at_once = ending == Ending::Cut;
+        for kept in &places {
+            self.tell(name, |_| Order::Silence { place: kept.number, at_once, done: done.clone() })?;
+        }
+        // Nobody finds a unix socket from here on.
+        drop(places);
+        drop(done);
+        match closed.recv_timeout(CLOSE_WAIT) {
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Leaves an order with each shard.
+    fn tell(&self, name: &str, mut order: impl FnMut(usize) -> Order) -> Result<(), BindFault> {
+        let mut all = true;
+        for (shard, orders) in self.inner.orders.iter().enumerate() {
+            all &= orders.leave(order(shard));
+            self.inner.bells[shard].ring();
+        }
+        if all { Ok(()) } else { Err(fault(name, BindCause::Stopping)) }
+    }
+
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shards(&self) -> u16 {
+        u16::try_from(self.inner.orders.len()).unwrap_or(u16::MAX)
+    }
+}
+
+impl Completions for Handle {
+    fn complete(&self, completion: Completion) {
+        let (Completion::Auth { token, .. }
+        | Completion::Authorized { token, .. }
+        | Completion::Durable { token, .. }
+        | Completion::Session { token, .. }) = &completion;
+        let shard = usize::from(token.shard);
+        // A shard that takes none any more has nobody who waits for one.
+        if let Some(orders) = self.inner.orders.get(shard)
+            && orders.leave(Order::Complete(completion))
+        {
+            self.inner.bells[shard].ring();
+        }
+    }
+}
+
+impl Book {
+    fn find(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| &*entry.listener.standing.name == name)
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let of = |entry: &Entry| {
+            let listener = entry.listener.standing.name.clone();
+            let held = |kept: &Kept| Held { listener: listener.clone(), bound: kept.bound.clone() };
+            entry.places.iter().map(held).collect::<Vec<_>>()
+        };
+        self.entries.iter().flat_map(of).collect()
+    }
+
+    /// Leaves the files of unix sockets: the node has stopped.
+    pub(crate) fn leave_places(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.places.clear());
+    }
+
+    /// Everything that is listened at.
+    pub(crate) fn bound(&self) -> Vec<BoundTo> {
+        self.entries.iter().flat_map(|entry| &entry.places).map(|kept| kept.bound.clone()).collect()
+    }
+}
+
+impl Entry {
+    fn status(&self, open: bool) -> ListenerStatus {
+        let standing = &self.listener.standing;
+        let refused = |refusal| (refusal, standing.refused(refusal));
+        ListenerStatus {
+            number: self.listener.number,
+            open,
+            options: self.terms.options.clone(),
+            bound: self.places.iter().map(|kept| kept.bound.clone()).collect(),
+            connections: standing.open(),
+            accepted: standing.accepted.load(Ordering::Relaxed),
+            refused: Refusal::ALL.into_iter().map(refused).filter(|(_, count)| *count > 0).collect(),
+            bytes_in: standing.bytes_in.load(Ordering::Relaxed),
+            bytes_out: standing.bytes_out.load(Ordering::Relaxed),
+            since_unix_ms: standing.since_unix_ms,
+        }
+    }
+}
+
+fn fault(name: &str, cause: BindCause) -> BindFault {
+    BindFault { listener: name.into(), place: "".into(), cause }
+}
