@@ -12,6 +12,7 @@ use breakwater_session::{ConnAckFacts, Env, Link, Session, StoredWill, Terms, re
 use crate::conn::{Admission, Cause, NONE, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Step;
+use crate::papers::Papers;
 use crate::publish::is_reserved;
 use crate::shard::{NEVER, Resident, Shard, hash_id, later};
 use crate::timers::HORIZON_MS;
@@ -67,7 +68,7 @@ impl<T: Send> Shard<T> {
         }
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let step = if authenticate {
-            self.ask(slot, connect, client_id, connect.auth_data, AuthStage::Connect)
+            self.ask(driver, slot, connect, client_id, connect.auth_data, AuthStage::Connect)
         } else {
             let name = connect.username.unwrap_or_default().into();
             AuthStep::Accept { principal: Principal { name, superuser: false }, data: None }
@@ -97,8 +98,9 @@ impl<T: Send> Shard<T> {
         self.conns.get(slot).map_or(0, |conn| self.profiles.row_of(conn.peer.listener))
     }
 
-    fn ask(
+    fn ask<D: Driver<Transport = T>>(
         &self,
+        driver: &D,
         slot: u32,
         connect: &Connect<'_>,
         client_id: &str,
@@ -108,6 +110,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get(slot) else {
             return AuthStep::Refuse { reason: ReasonCode::UnspecifiedError, text: None };
         };
+        let identity = driver.identity(slot);
         self.authenticator.authenticate(&AuthRequest {
             token: self.token(slot, 0),
             client_id,
@@ -118,8 +121,8 @@ impl<T: Send> Shard<T> {
             peer: conn.peer.address,
             listener: conn.peer.listener,
             direct: conn.peer.direct,
-            certificate: None,
-            username_certified: false,
+            certificate: identity.map(|identity| &identity.certificate),
+            username_certified: identity.is_some_and(|identity| identity.username.is_some()),
             version: connect.version,
             stage,
         })
@@ -148,6 +151,10 @@ impl<T: Send> Shard<T> {
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.flags.parked = !admission.challenged;
             conn.phase = Phase::Admission(Box::new(admission));
+        }
+        // The CONNECT stays in memory until there is an answer.
+        if self.weighs_too_much(slot) {
+            return Err(self.refuse_connect(driver, slot, connect, ReasonCode::ServerBusy, None));
         }
         Ok(())
     }
@@ -196,12 +203,14 @@ impl<T: Send> Shard<T> {
         }
         let packet = std::mem::take(&mut admission.connect);
         let assigned = admission.assigned.clone();
-        let connect = connect_in(&packet)?;
+        let papers = Papers::of(driver, slot);
+        let mut connect = connect_in(&packet)?;
+        papers.fill_in(&mut connect);
         if auth.method != connect.auth_method {
             return Err(Violation::AuthMethodChanged.into()); // [MQTT-4.12.0-5]
         }
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let step = self.ask(slot, &connect, client_id, auth.data, AuthStage::Continue);
+        let step = self.ask(driver, slot, &connect, client_id, auth.data, AuthStage::Continue);
         if self.conns.generation(slot) != generation {
             return Ok(Step::Gone);
         }
@@ -234,6 +243,7 @@ impl<T: Send> Shard<T> {
             self.close(driver, slot, cause);
             return;
         }
+        self.weigh_tail(driver, slot);
         if let Some(conn) = self.conns.get_mut(slot)
             && !conn.tail.is_empty()
         {
@@ -251,7 +261,9 @@ impl<T: Send> Shard<T> {
         assigned: Option<Box<str>>,
         step: AuthStep,
     ) -> Result<(), Cause> {
-        let connect = connect_in(packet)?;
+        let papers = Papers::of(driver, slot);
+        let mut connect = connect_in(packet)?;
+        papers.fill_in(&mut connect);
         match step {
             AuthStep::Accept { principal, data } => {
                 // The listener may have changed while the verdict was under way.
@@ -281,7 +293,7 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    fn refuse_connect<D: Driver<Transport = T>>(
+    pub(crate) fn refuse_connect<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         slot: u32,
@@ -505,7 +517,7 @@ impl<T: Send> Shard<T> {
     /// AUTH from a client: re-authentication, if its CONNECT had a method.
     pub(crate) fn on_reauthenticate<D: Driver<Transport = T>>(
         &mut self,
-        _driver: &mut D,
+        driver: &mut D,
         slot: u32,
         auth: &Auth<'_>,
     ) -> Result<(), Cause> {
@@ -538,7 +550,7 @@ impl<T: Send> Shard<T> {
             peer: peer.address,
             listener: peer.listener,
             direct: peer.direct,
-            certificate: None,
+            certificate: driver.identity(slot).map(|identity| &identity.certificate),
             username_certified: false,
             version,
             stage,

@@ -29,7 +29,7 @@ pub(crate) struct Conn {
     pub(crate) stalled_since: u32,
     /// Unsent bytes that are in the shard's account.
     pub(crate) accounted: u32,
-    /// Bytes of `tail` that are in the shard's account.
+    /// Bytes of `tail`, and of a CONNECT that waits, that are in the shard's account.
     pub(crate) tail_accounted: u32,
     pub(crate) link: Link,
     pub(crate) peer: Peer,
@@ -58,6 +58,16 @@ pub(crate) enum Phase {
     Ready,
     /// Everything has been said; only bytes that the socket did not take yet keep the connection.
     Leaving,
+}
+
+impl Phase {
+    /// Bytes that are kept until there is a verdict.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        match self {
+            Phase::Admission(admission) => size_of::<Admission>() + admission.connect.capacity(),
+            Phase::Porch { .. } | Phase::Ready | Phase::Leaving => 0,
+        }
+    }
 }
 
 /// A CONNECT that waits for its verdict.

@@ -23,6 +23,7 @@ mod mail;
 mod memory;
 mod operator;
 mod options;
+mod papers;
 mod porch;
 mod profile;
 mod publish;

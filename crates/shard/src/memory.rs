@@ -7,7 +7,7 @@
 //! would not help, and refusing connections would keep them from coming; above half the memory nothing more is queued for
 //! them. And whatever happens, above one and a quarter of the memory nothing is queued for anybody.
 //!
-//! Apart from these: packets that are half here. All of them may hold half the memory, those of connections that are not
+//! Apart from these: packets that are half here, and each CONNECT that waits for its verdict. All of them may hold half the memory, those of connections that are not
 //! clients yet an eighth; a connection that adds to more is ended.
 
 use crate::conn::{Cause, Conn, NONE, Phase};
@@ -58,22 +58,25 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Brings the account of a packet that is half here up to date, and ends the connection where such packets are too
+    /// Brings the account of a packet that is half here, or of a CONNECT that waits, up to date, and ends the connection where such packets are too
     /// many: who never finishes them must not use up what the others need.
     #[inline]
     pub(crate) fn weigh_tail<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
         if let Some(conn) = self.conns.get(slot)
             && (conn.tail.capacity() > SHORT_TAIL || conn.tail_accounted > 0)
+            && self.weighs_too_much(slot)
         {
-            self.weigh_long_tail(driver, slot);
+            self.close(driver, slot, Cause::NoRoom);
         }
     }
 
+    /// Brings the account up to date. True: this connection has added to what is too much.
     #[cold]
-    fn weigh_long_tail<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+    pub(crate) fn weighs_too_much(&mut self, slot: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(slot) else { return false };
         let (before, was_stranger) = (u64::from(conn.tail_accounted), conn.flags.stranger);
-        let bytes = if conn.tail.capacity() > SHORT_TAIL { conn.tail.capacity() as u64 } else { 0 };
+        let tail = if conn.tail.capacity() > SHORT_TAIL { conn.tail.capacity() } else { 0 };
+        let bytes = (tail + conn.phase.waiting_bytes()) as u64;
         conn.tail_accounted = bytes as u32;
         conn.flags.stranger = matches!(conn.phase, Phase::Porch { .. } | Phase::Admission(_));
         let stranger = conn.flags.stranger;
@@ -82,9 +85,7 @@ impl<T: Send> Shard<T> {
             self.stranger_bytes + if stranger { bytes } else { 0 } - if was_stranger { before } else { 0 };
         let memory = self.options.memory_bytes;
         let too_much = self.tail_bytes > memory / 2 || (stranger && self.stranger_bytes > memory / 8);
-        if bytes > before && too_much {
-            self.close(driver, slot, Cause::NoRoom);
-        }
+        bytes > before && too_much
     }
 
     /// A connection is gone: so is its half packet.

@@ -8,6 +8,7 @@ use crate::conn::{Cause, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Step;
 use crate::mail::{Arrival, Control, Mail};
+use crate::papers::Papers;
 use crate::shard::{Shard, home_of};
 
 /// Length of an identifier that we give: 22 letters and digits are 131 bits.
@@ -28,7 +29,8 @@ impl<T: Send> Shard<T> {
             Split::Packet(frame) => frame,
             Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
         };
-        let connect = match decode(breakwater_proto::Version::V5, &frame) {
+        let papers = Papers::of(driver, slot);
+        let mut connect = match decode(breakwater_proto::Version::V5, &frame) {
             Ok(Packet::Connect(connect)) => connect,
             Ok(_) => return Err(Violation::FirstPacketNotConnect.into()),
             Err(violation) => {
@@ -36,6 +38,11 @@ impl<T: Send> Shard<T> {
                 return Err(violation.into());
             }
         };
+        let claimed = connect.client_id;
+        papers.fill_in(&mut connect);
+        if let Some((reason, text)) = papers.fault() {
+            return Err(self.refuse_connect(driver, slot, &connect, reason, Some(text)));
+        }
         let Some(listener) = self.conns.get(slot).map(|conn| conn.peer.listener) else { return Ok(Step::Gone) };
         let terms = match Terms::agree(&connect, self.profiles.limits(self.profiles.row_of(listener))) {
             Ok(terms) => terms,
@@ -60,7 +67,8 @@ impl<T: Send> Shard<T> {
         }
         let home = home_of(self.seed, self.shards, connect.client_id);
         if home == self.id {
-            return self.admit_or_ask(driver, slot, &connect, &terms, None, bytes, frame.len);
+            let assigned = (connect.client_id != claimed).then(|| connect.client_id.into());
+            return self.admit_or_ask(driver, slot, &connect, &terms, assigned, bytes, frame.len);
         }
         self.send_home(driver, slot, home, bytes);
         Ok(Step::Gone)

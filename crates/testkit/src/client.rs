@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use breakwater_contract::Identity;
 use breakwater_proto::{
     Disconnect, Filters, ForwardProperties, OutPublish, Packet, PacketKind, QoS, ReasonCode, Subscribe,
     SubscribeOptions, Unsubscribe, UnsubscribeFilters, Version, encode_puback, encode_pubcomp, encode_pubrec,
@@ -130,6 +131,11 @@ impl Client {
     /// An edge without a reason.
     pub fn nudge(&mut self) {
         self.broker.world.borrow_mut().fabric.network.nudge(self.link);
+    }
+
+    /// What its transport has shown: a certificate, and names that the listener takes from it. Before CONNECT.
+    pub fn show(&self, identity: Identity) {
+        self.broker.world.borrow_mut().fabric.network.show(self.link, identity);
     }
 
     // Packets.

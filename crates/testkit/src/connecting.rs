@@ -1,5 +1,6 @@
 //! From a client identifier to a connected client, in one line.
 
+use breakwater_contract::Identity;
 use breakwater_proto::{Connect, ForwardProperties, Packet, QoS, ReasonCode, Version, Will};
 use breakwater_shard::ShardId;
 
@@ -13,11 +14,12 @@ pub struct Connecting<'a> {
     connect: Connect<'a>,
     shard: Option<ShardId>,
     listener: u16,
+    identity: Option<Identity>,
 }
 
 impl<'a> Connecting<'a> {
     pub(crate) fn new(broker: Broker, client_id: &'a str) -> Self {
-        Self { broker, connect: Connect::new(Version::V5, client_id), shard: None, listener: 0 }
+        Self { broker, connect: Connect::new(Version::V5, client_id), shard: None, listener: 0, identity: None }
     }
 
     #[must_use]
@@ -117,10 +119,20 @@ impl<'a> Connecting<'a> {
         self
     }
 
+    /// Shows a certificate first.
+    #[must_use]
+    pub fn shows(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
     /// Opens the connection and sends CONNECT, without waiting for anything.
     #[must_use]
     pub fn start(self) -> Client {
         let mut client = self.broker.connect_through(self.listener, self.shard);
+        if let Some(identity) = self.identity {
+            client.show(identity);
+        }
         client.send_packet(&Packet::Connect(self.connect));
         client
     }

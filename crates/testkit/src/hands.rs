@@ -1,5 +1,6 @@
 //! The [`Driver`] of one shard for the length of one call: a view of the virtual node.
 
+use breakwater_contract::Identity;
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, ReadOutcome, ShardId, WriteOutcome};
 
@@ -68,6 +69,10 @@ impl Driver for Hands<'_> {
 
     fn backlog_bytes(&self, to: ShardId) -> usize {
         self.fabric.mailboxes.backlog_bytes(self.shard, to)
+    }
+
+    fn identity(&self, slot: u32) -> Option<&Identity> {
+        self.fabric.network.identity(self.shard, slot)
     }
 
     fn event(&mut self, event: Event<'_>) {

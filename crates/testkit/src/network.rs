@@ -1,5 +1,6 @@
 //! The virtual network: byte pipes with edges, as an edge-triggered poller shows them.
 
+use breakwater_contract::Identity;
 use breakwater_shard::{ReadOutcome, Ready, ShardId, WriteOutcome};
 
 /// One connection, from the broker's point of view: what travels between shards instead of a socket.
@@ -38,6 +39,8 @@ struct Link {
     full: bool,
     /// An edge is noted in `edges`.
     edge: bool,
+    /// What the client has shown before its CONNECT.
+    identity: Option<Box<Identity>>,
     /// The client's handle is gone: the link is free once the broker is done with it.
     forgotten: bool,
 }
@@ -88,6 +91,7 @@ impl Network {
             far: Far::Open,
             full: false,
             edge: false,
+            identity: None,
             forgotten: false,
         };
         if let Some(index) = self.free.pop() {
@@ -99,6 +103,10 @@ impl Network {
     }
 
     // The client's side.
+
+    pub(crate) fn show(&mut self, link: u32, identity: Identity) {
+        self.links[link as usize].identity = Some(Box::new(identity));
+    }
 
     /// Bytes arrive at the broker: one edge, however many they are.
     pub(crate) fn arrive(&mut self, link: u32, bytes: &[u8]) {
@@ -263,6 +271,10 @@ impl Network {
         }
         end.outward.extend_from_slice(&bytes[..count]);
         WriteOutcome::Wrote(count)
+    }
+
+    pub(crate) fn identity(&self, shard: ShardId, slot: u32) -> Option<&Identity> {
+        self.links[self.link(shard, slot) as usize].identity.as_deref()
     }
 
     pub(crate) fn has_edges(&self, shard: ShardId) -> bool {

@@ -5,6 +5,7 @@
 //! as it is told).
 
 mod bridges;
+mod certificates;
 mod limits;
 mod pair;
 mod queues;

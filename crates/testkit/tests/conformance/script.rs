@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use breakwater_contract::auth::{AuthStage, Subject};
-use breakwater_contract::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Principal, Token, Verdict};
+use breakwater_contract::{
+    Action, AuthRequest, AuthStep, Authenticator, Authorizer, Certificate, Principal, Token, Verdict,
+};
 use breakwater_proto::ReasonCode;
 
 /// What the authenticator was asked.
@@ -17,6 +19,8 @@ pub(crate) struct Asked {
     pub(crate) password: Option<Vec<u8>>,
     pub(crate) method: Option<String>,
     pub(crate) data: Option<Vec<u8>>,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) username_certified: bool,
 }
 
 /// Offers the method "SCRIPT"; answers with the next step of the script, and accepts at its end.
@@ -55,6 +59,8 @@ impl Authenticator for Script {
             password: request.password.map(<[u8]>::to_vec),
             method: request.method.map(str::to_owned),
             data: request.data.map(<[u8]>::to_vec),
+            certificate: request.certificate.cloned(),
+            username_certified: request.username_certified,
         });
         self.steps.lock().expect("one thread").pop_front().unwrap_or_else(accept)
     }
