@@ -6,4 +6,8 @@
 //! Not here: listeners and pollers (`net`), MQTT packets (`proto`).
 #![forbid(unsafe_code)]
 
+pub mod proxy;
+pub mod sniff;
 pub mod tls;
+pub mod upgrade;
+pub mod ws;
