@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests. What they need besides Rust is installed first, where it is absent:
-#   Debian packages   mosquitto, mosquitto-clients (clients we did not write), valgrind (instruction counts)
+#   Debian packages   mosquitto, mosquitto-clients (clients we did not write), openssl (keys and certificates we did not
+#                     make), valgrind (instruction counts)
 #   Python            a venv in .cache/venv with scripts/requirements.txt
 #   Node              the modules of tests/e2e/package-lock.json
 # Tests look for them in these places. On another system install them by hand; what is missing is named below, and its
@@ -15,6 +16,7 @@ debian_packages() {
     local want=()
     command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
     command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
+    command -v openssl >/dev/null || want+=(openssl)
     command -v valgrind >/dev/null || want+=(valgrind)
     python3 -c 'import ensurepip' 2>/dev/null || want+=(python3-venv)
     [ ${#want[@]} -eq 0 ] && return

@@ -2,15 +2,32 @@
 
 use std::path::PathBuf;
 
+mod client;
+mod clients;
 mod connection;
+mod der;
+mod facts;
 mod fault;
+mod files;
 mod hello;
+mod identity;
+mod names;
+mod pbes2;
 #[cfg(test)]
 mod pki;
+mod resolver;
+pub mod self_made;
+mod server;
 mod suites;
 
+pub use client::{ClientTlsOptions, load_client};
+pub use clients::ClientCheck;
 pub use connection::{Plain, Progress, Tls, Window};
+pub use facts::CertificateFacts;
 pub use fault::TlsFault;
+pub use files::TlsConfigFault;
+pub use identity::identity;
+pub use server::{EXPIRY_WARNING_DAYS, ServerTls, load_server};
 
 /// TLS of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -48,6 +48,8 @@ pub enum TlsFault {
     CertificatePurpose,
     /// Something else is wrong with the client's certificate.
     CertificateBad(Box<str>),
+    /// The certificate counts, but the name in it can't be used.
+    Identity(Box<str>),
     /// The client doesn't accept our certificate.
     ServerNotTrusted(Box<str>),
     /// The client has ended the handshake or the connection with an alert.
@@ -87,6 +89,7 @@ impl TlsFault {
             Self::CertificateAuthorityUnknown => "certificate_authority_unknown",
             Self::CertificatePurpose => "certificate_purpose",
             Self::CertificateBad(_) => "certificate_bad",
+            Self::Identity(_) => "certificate_identity",
             Self::ServerNotTrusted(_) => "server_not_trusted",
             Self::Alert(_) => "tls_alert",
             Self::BadRecord => "tls_bad_record",
@@ -256,6 +259,7 @@ impl fmt::Display for TlsFault {
                 f.write_str("the client's certificate is not meant for clients (extended key usage lacks clientAuth)")
             }
             Self::CertificateBad(why) => write!(f, "the client's certificate is refused: {why}"),
+            Self::Identity(why) => write!(f, "the client's certificate gives it no usable name: {why}"),
             Self::ServerNotTrusted(why) => {
                 write!(f, "the client doesn't trust our certificate ({why}): give it the authority's certificate (--cafile)")
             }

@@ -1,0 +1,263 @@
+//! From settings and files to what a listener's TLS runs with.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
+
+use crate::tls::clients::ClientCheck;
+use crate::tls::facts::{self, CertificateFacts};
+use crate::tls::files::{self, TlsConfigFault};
+use crate::tls::resolver::Resolver;
+use crate::tls::{CertificateFiles, OcspSource, TlsOptions, TlsVersion, clients, suites};
+
+/// What a listener's TLS runs with, made by [`load_server`]. Replaced as a whole when files or settings change; connections
+/// that live keep what they began with.
+#[derive(Clone)]
+pub struct ServerTls {
+    /// For [`crate::tls::Tls::server`]; for QUIC after a change of its own.
+    pub config: Arc<ServerConfig>,
+    /// The certificates shown, in the order of the settings.
+    pub certificates: Vec<CertificateFacts>,
+    /// What is not well but no reason to refuse the start.
+    pub warnings: Vec<TlsConfigFault>,
+    resolver: Arc<Resolver>,
+    clients: Option<ClientCheck>,
+}
+
+/// Sessions that a listener remembers for clients without tickets.
+const SESSIONS_MAX: usize = 1024;
+/// Protocols by ALPN: MQTT, what WebSocket and the API are negotiated as, and the name that AWS made common on port 443.
+const APPLICATION_PROTOCOLS: [&str; 3] = ["mqtt", "http/1.1", "x-amzn-mqtt-ca"];
+/// From so many days before its end on, a certificate's expiry is warned of.
+pub const EXPIRY_WARNING_DAYS: i64 = 30;
+
+impl ServerTls {
+    /// Staples an OCSP answer to the certificate at `index`; later handshakes show it.
+    pub fn staple(&self, index: usize, answer: Option<Vec<u8>>) {
+        self.resolver.staple(index, answer);
+    }
+
+    /// Judges client certificates again; `None` if clients aren't asked for any.
+    #[must_use]
+    pub fn client_check(&self) -> Option<&ClientCheck> {
+        self.clients.as_ref()
+    }
+}
+
+/// Reads all files that `options` name and builds what the listener runs with. `now_s` (since 1970) is for warnings about
+/// certificates whose time is over or has not come.
+///
+/// # Errors
+/// All faults at once, each one line with the file and the cure.
+pub fn load_server(options: &TlsOptions, now_s: u64) -> Result<ServerTls, Vec<TlsConfigFault>> {
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    let now_s = i64::try_from(now_s).unwrap_or(i64::MAX);
+    let versions = versions(&options.versions);
+    let provider = provider(options, &versions, &mut faults);
+    if options.certificates.is_empty() {
+        faults.push(TlsConfigFault::new("no certificate is set: set certificate and key"));
+    }
+    let mut entries = Vec::new();
+    let mut certificates = Vec::new();
+    for files in &options.certificates {
+        if let Some((certified, facts)) = load_certified(files, &provider, now_s, &mut faults, &mut warnings) {
+            let names = facts.names.clone();
+            entries.push((names, certified));
+            certificates.push(facts);
+        }
+    }
+    let clients = clients::load_clients(options, &provider, now_s, &mut faults, &mut warnings);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let resolver = Arc::new(Resolver::new(entries));
+    match build(options, provider, &versions, resolver.clone(), clients.as_ref()) {
+        Ok(config) => Ok(ServerTls { config: Arc::new(config), certificates, warnings, resolver, clients }),
+        Err(error) => Err(vec![TlsConfigFault::new(format!("TLS can't be set up: {error}"))]),
+    }
+}
+
+fn build(
+    options: &TlsOptions,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    resolver: Arc<Resolver>,
+    clients: Option<&ClientCheck>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let mut config = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+        None => builder.with_no_client_auth(),
+    }
+    .with_cert_resolver(resolver);
+    config.alpn_protocols = APPLICATION_PROTOCOLS.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // Data before the end of the handshake could be replayed: not for MQTT.
+    config.max_early_data_size = 0;
+    if !options.cipher_suites.is_empty() {
+        config.ignore_client_order = true;
+    }
+    if options.no_resumption {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        // Its keys change every six hours; what is older than twelve is not accepted.
+        config.ticketer = Ticketer::new()?;
+        // A client resumes once per connection, and gets a new one then.
+        config.send_tls13_tickets = 1;
+    }
+    Ok(config)
+}
+
+pub(crate) fn versions(wanted: &[TlsVersion]) -> Vec<&'static SupportedProtocolVersion> {
+    let is_wanted = |version| wanted.is_empty() || wanted.contains(&version);
+    let all = [(TlsVersion::Tls13, &version::TLS13), (TlsVersion::Tls12, &version::TLS12)];
+    all.into_iter().filter(|(version, _)| is_wanted(*version)).map(|(_, version)| version).collect()
+}
+
+/// The provider, with the cipher suites that are wanted.
+fn provider(
+    options: &TlsOptions,
+    versions: &[&'static SupportedProtocolVersion],
+    faults: &mut Vec<TlsConfigFault>,
+) -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    if options.cipher_suites.is_empty() {
+        return Arc::new(provider);
+    }
+    let before = faults.len();
+    provider.cipher_suites = suites::parse(&options.cipher_suites, faults);
+    if faults.len() == before {
+        for version in versions {
+            if !provider.cipher_suites.iter().any(|suite| suite.version() == *version) {
+                faults.push(TlsConfigFault::new(format!(
+                    "no cipher suite in tls.ciphers is one of {}: add one, or leave that version out of tls.versions",
+                    suites::version_name(version)
+                )));
+            }
+        }
+    }
+    Arc::new(provider)
+}
+
+/// One certificate with its key.
+fn load_certified(
+    files: &CertificateFiles,
+    provider: &CryptoProvider,
+    now_s: i64,
+    faults: &mut Vec<TlsConfigFault>,
+    warnings: &mut Vec<TlsConfigFault>,
+) -> Option<(CertifiedKey, CertificateFacts)> {
+    let chain = files::load_certificates(&files.certificate);
+    let key = files::load_key(files);
+    let ocsp = load_staple(files);
+    let (chain, key, ocsp) = match (chain, key, ocsp) {
+        (Ok(chain), Ok(key), Ok(ocsp)) => (chain, key, ocsp),
+        (chain, key, ocsp) => {
+            faults.extend([chain.err(), key.err(), ocsp.err()].into_iter().flatten());
+            return None;
+        }
+    };
+    let Some(mut facts) = CertificateFacts::of(&chain[0]) else {
+        faults.push(TlsConfigFault::at(
+            &files.certificate,
+            "its first certificate can't be decoded: copy the file again",
+        ));
+        return None;
+    };
+    facts.file.clone_from(&files.certificate);
+    let key = match provider.key_provider.load_private_key(key) {
+        Ok(key) => key,
+        Err(error) => {
+            faults.push(TlsConfigFault::at(
+                &files.key,
+                format!("this key can't be used ({error}): make one of ECDSA P-256/384/521, RSA of 2048 bits or more, or Ed25519"),
+            ));
+            return None;
+        }
+    };
+    let mut certified = CertifiedKey::new(chain, key);
+    certified.ocsp = ocsp;
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(_) => {
+            faults.push(TlsConfigFault::at(
+                &files.key,
+                format!("this key does not belong to the first certificate in {}: the server's own has to come first, and both be of one pair", files.certificate.display()),
+            ));
+            return None;
+        }
+    }
+    warnings.extend(files::world_readable(&files.key));
+    warn_of_certificate(&facts, &certified.cert, now_s, warnings);
+    Some((certified, facts))
+}
+
+fn load_staple(files: &CertificateFiles) -> Result<Option<Vec<u8>>, TlsConfigFault> {
+    match &files.ocsp {
+        Some(OcspSource::File(path)) => {
+            let bytes = files::load_bytes(path)?;
+            if bytes.first() != Some(&0x30) {
+                return Err(TlsConfigFault::at(
+                    path,
+                    "is no OCSP answer in DER: make one with openssl ocsp … -respout FILE",
+                ));
+            }
+            Ok(Some(bytes))
+        }
+        Some(OcspSource::Fetch) => Err(TlsConfigFault::at(
+            &files.certificate,
+            "ocsp = \"fetch\" is not supported: fetch the answer with openssl ocsp from time to time and name its file",
+        )),
+        None => Ok(None),
+    }
+}
+
+fn warn_of_certificate(
+    facts: &CertificateFacts,
+    chain: &[CertificateDer<'static>],
+    now_s: i64,
+    warnings: &mut Vec<TlsConfigFault>,
+) {
+    let file = &facts.file;
+    let days = facts.days_left(now_s);
+    if now_s > facts.not_after_s {
+        warnings.push(TlsConfigFault::at(
+            file,
+            format!("this certificate expired {} days ago: no client will accept it, renew it", -days),
+        ));
+    } else if now_s < facts.not_before_s {
+        warnings.push(TlsConfigFault::at(
+            file,
+            "this certificate is not valid yet: look at the clock here and where it was issued",
+        ));
+    } else if days < EXPIRY_WARNING_DAYS && !facts.self_made {
+        warnings.push(TlsConfigFault::at(file, format!("this certificate expires in {days} days: renew it")));
+    }
+    if facts.names.is_empty() {
+        warnings.push(TlsConfigFault::at(
+            file,
+            "this certificate has no subject alternative name: most clients refuse it, whatever its common name is",
+        ));
+    }
+    // Each has to be followed by its issuer; clients don't put a chain in order.
+    for pair in chain.windows(2) {
+        let (Some(child), Some(parent)) = (facts::parse(&pair[0]), facts::parse(&pair[1])) else { continue };
+        if child.issuer().as_raw() != parent.subject().as_raw() {
+            warnings.push(TlsConfigFault::at(
+                file,
+                "its chain is not in order: after each certificate has to come the one that issued it",
+            ));
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
