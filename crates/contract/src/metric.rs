@@ -69,6 +69,7 @@ metrics! {
     ClientsKicked => "clients_kicked_total", "clients", "Connections ended by an operator's command, by client identifier.";
     ConnectionsDrained => "connections_drained_total", "connections", "Connections ended because their listener closes or was drained.";
     ReadersPaused => "readers_paused_total", "connections", "Times that a connection's reading was paused for want of memory or mailbox room.";
+    ReadersThrottled => "readers_throttled_total", "connections", "Times that a connection's reading was paused because its client had used up its rate.";
     Panics => "panics_total", "connections", "Connections ended by a bug of ours: please report.";
     Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";
     Unsubscribes => "unsubscribes_total", "subscriptions", "Subscriptions removed on request.";

@@ -9,7 +9,7 @@ use breakwater_proto::{
 use breakwater_router::FilterId;
 use breakwater_session::{ConnAckFacts, Env, Link, Session, StoredWill, Terms, refuse};
 
-use crate::conn::{Admission, Cause, NONE, Phase};
+use crate::conn::{Admission, Cause, NONE, Phase, hold, mark};
 use crate::driver::{Driver, Event};
 use crate::ingress::Step;
 use crate::papers::Papers;
@@ -149,7 +149,7 @@ impl<T: Send> Shard<T> {
             }
         }
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.flags.parked = !admission.challenged;
+            conn.flags.holds.put(hold::PARKED, !admission.challenged);
             conn.phase = Phase::Admission(Box::new(admission));
         }
         // The CONNECT stays in memory until there is an answer.
@@ -229,11 +229,14 @@ impl<T: Send> Shard<T> {
             Phase::Admission(admission) if !admission.challenged => {
                 let packet = std::mem::take(&mut admission.connect);
                 let assigned = admission.assigned.clone();
-                conn.flags.parked = false;
+                conn.flags.holds.put(hold::PARKED, false);
                 self.go_on(driver, slot, &packet, assigned, step)
             }
-            Phase::Ready if conn.flags.parked && conn.rare.as_ref().is_some_and(|rare| rare.reauthenticating) => {
-                conn.flags.parked = false;
+            Phase::Ready
+                if conn.flags.holds.has(hold::PARKED)
+                    && conn.rare.as_ref().is_some_and(|rare| rare.reauthenticating) =>
+            {
+                conn.flags.holds.put(hold::PARKED, false);
                 self.on_reauth_step(slot, step)
             }
             // Nobody has asked, or it was answered before.
@@ -404,7 +407,7 @@ impl<T: Send> Shard<T> {
         conn.phase = Phase::Ready;
         conn.profile = entrant.profile;
         conn.link = Link::new(entrant.terms, self.profiles.limits(entrant.profile));
-        conn.flags.bridge = entrant.terms.bridge;
+        conn.flags.marks.put(mark::BRIDGE, entrant.terms.bridge);
         conn.keep_alive_ms = entrant.terms.keep_alive_ms;
         if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {
             let rare = conn.rare();
@@ -422,6 +425,10 @@ impl<T: Send> Shard<T> {
             }
         }
         self.clients += 1;
+        let profile = self.profiles.profile(entrant.profile);
+        if profile.lifetime_ms > 0 || !profile.rates.are_free() {
+            self.apply_terms(slot);
+        }
     }
 
     pub(crate) fn set_online(&self, session: u32, index: usize, online: bool) {
@@ -467,7 +474,9 @@ impl<T: Send> Shard<T> {
                 drops: &mut self.drops,
                 scratch: &mut self.building,
             };
-            resident.session.resume(&mut conn.link, &mut env); // [MQTT-4.4.0-1]
+            if !conn.flags.marks.has(mark::METERED) {
+                resident.session.resume(&mut conn.link, &mut env); // [MQTT-4.4.0-1]
+            }
             conn.flags.pump = true;
             self.account(session);
         }

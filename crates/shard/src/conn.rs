@@ -5,6 +5,8 @@ use breakwater_proto::{Instant, ReasonCode, Violation};
 use breakwater_session::Link;
 
 use crate::driver::Peer;
+use crate::lifetime::Lifetime;
+use crate::pace::Meter;
 
 /// No session.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -93,6 +95,10 @@ pub(crate) struct Rare {
     pub(crate) reauthenticating: bool,
     /// What the packet at the front of `tail` waits for.
     pub(crate) questions: Questions,
+    /// When it ends, if its listener bounds that.
+    pub(crate) lifetime: Option<Box<Lifetime>>,
+    /// What it may still send and be sent, if its listener bounds that.
+    pub(crate) meter: Option<Box<Meter>>,
 }
 
 /// Authorization questions about one packet. Empty when no packet waits.
@@ -139,20 +145,61 @@ pub(crate) struct Flags {
     pub(crate) read_closed: bool,
     /// In the ready-again list.
     pub(crate) again: bool,
-    /// Reading waits for memory or mailbox room.
-    pub(crate) paused: bool,
-    /// Waits for an answer: nothing is read.
-    pub(crate) parked: bool,
-    /// A stall timer is set.
-    pub(crate) stall_timer: bool,
+    /// Why nothing is read: bits of [`hold`].
+    pub(crate) holds: Bits,
     /// `tail` starts with a whole packet.
     pub(crate) tail_ready: bool,
     /// The session may have more to send.
     pub(crate) pump: bool,
+    /// What few connections are: bits of [`mark`].
+    pub(crate) marks: Bits,
+}
+
+/// Up to eight facts in a byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bits(u8);
+
+impl Bits {
+    #[inline]
+    pub(crate) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, bit: u8, on: bool) {
+        if on { self.0 |= bit } else { self.0 &= !bit }
+    }
+}
+
+/// Why a connection is not read from.
+pub(crate) mod hold {
+    /// It has to wait for memory or mailbox room.
+    pub(crate) const PAUSED: u8 = 1;
+    /// It waits for an answer.
+    pub(crate) const PARKED: u8 = 2;
+    /// It has sent more than its rate allows.
+    pub(crate) const THROTTLED: u8 = 4;
+}
+
+/// What few connections are.
+pub(crate) mod mark {
     /// `tail_accounted` is in the part of those who are not clients yet.
-    pub(crate) stranger: bool,
+    pub(crate) const STRANGER: u8 = 1;
     /// The client is a bridge.
-    pub(crate) bridge: bool,
+    pub(crate) const BRIDGE: u8 = 2;
+    /// A stall timer is set.
+    pub(crate) const STALL_TIMER: u8 = 4;
+    /// It has a meter: see `pace.rs`.
+    pub(crate) const METERED: u8 = 8;
+    /// Each of its publications is looked at by itself, and none goes into a run.
+    pub(crate) const SINGLE: u8 = 16;
+    /// It has been sent as much as its rate allows.
+    pub(crate) const SLOWED: u8 = 32;
 }
 
 impl Conn {
@@ -194,7 +241,7 @@ impl Conn {
     /// Reading has to wait for something.
     #[inline]
     pub(crate) fn held(&self) -> bool {
-        self.flags.paused || self.flags.parked || self.jobs > 0 || self.is_leaving()
+        self.flags.holds.any() || self.jobs > 0 || self.is_leaving()
     }
 
     pub(crate) fn is_leaving(&self) -> bool {

@@ -5,7 +5,7 @@ use breakwater_proto::{OutPublish, QoS, Version};
 use breakwater_router::{PackedGrant, Subscriber};
 use breakwater_session::{Delivered, Delivery, Env, Shared};
 
-use crate::conn::NONE;
+use crate::conn::{NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
 use crate::route::Run;
 use crate::shard::Shard;
@@ -54,11 +54,21 @@ impl<T: Send> Shard<T> {
             _ => queue_max != usize::MAX && resident.session.queue_bytes() >= queue_max,
         };
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
+        let mut metered = false;
         let (link, out, room) = match conn {
             Some(conn) => {
-                self.pool.ready(&mut conn.out);
-                let room = conn.room(self.options.out_buffer_bytes);
-                (Some(&mut conn.link), &mut conn.out, room)
+                let mut bound = self.options.out_buffer_bytes;
+                metered = conn.flags.marks.has(mark::METERED);
+                if metered {
+                    bound = conn.out_bound(self.profiles.rates(profile), bound, self.now);
+                }
+                if metered && bound == 0 {
+                    (Some(&mut conn.link), &mut self.brimful, 0)
+                } else {
+                    self.pool.ready(&mut conn.out);
+                    let room = conn.room(bound);
+                    (Some(&mut conn.link), &mut conn.out, room)
+                }
             }
             None => (None, &mut self.nowhere, 0),
         };
@@ -71,6 +81,9 @@ impl<T: Send> Shard<T> {
             scratch: &mut self.building,
         };
         let delivered = resident.session.deliver(link, message, delivery, &mut env);
+        if metered {
+            self.meter_delivery(slot, delivered);
+        }
         match delivered {
             Delivered::Sent => {
                 self.counters.bump(Metric::PublishSent);
@@ -116,7 +129,8 @@ impl<T: Send> Shard<T> {
                 let fits = run.longest + 2 <= link.maximum_packet_size as usize;
                 // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5] [MQTT3-4.6.0-6].
                 let kept = self.profiles.limits(conn.profile).queue_qos0 && resident.session.has_backlog();
-                grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept
+                let metered = conn.flags.marks.has(mark::METERED);
+                grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept && !metered
             }
             _ => false,
         };

@@ -3,7 +3,7 @@
 use breakwater_contract::Metric;
 use breakwater_session::Env;
 
-use crate::conn::{Cause, NONE};
+use crate::conn::{Cause, NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
@@ -93,10 +93,22 @@ impl<T: Send> Shard<T> {
             if conn.flags.blocked || conn.out.is_empty() {
                 break;
             }
-            match driver.write(slot, &conn.out[conn.sent as usize..]) {
+            let mut end = conn.out.len();
+            let metered = conn.flags.marks.has(mark::METERED);
+            if metered {
+                end = conn.writable_end(self.profiles.rates(conn.profile), self.now);
+            }
+            let offered = &conn.out[conn.sent as usize..end];
+            if offered.is_empty() {
+                break;
+            }
+            match driver.write(slot, offered) {
                 WriteOutcome::Wrote(count) => {
                     self.counters.add(Metric::BytesSent, count as u64);
                     conn.sent += count as u32;
+                    if metered {
+                        conn.count_bytes_out(self.profiles.rates(conn.profile), count);
+                    }
                     if conn.sent as usize == conn.out.len() {
                         conn.sent = 0;
                         let out = std::mem::take(&mut conn.out);
@@ -105,7 +117,7 @@ impl<T: Send> Shard<T> {
                         if !conn.flags.pump {
                             break;
                         }
-                    } else {
+                    } else if (conn.sent as usize) < end {
                         conn.flags.blocked = true;
                         conn.stalled_since = self.now.0 as u32;
                     }
@@ -144,11 +156,17 @@ impl<T: Send> Shard<T> {
         }
         self.held_bytes = self.held_bytes + unsent as u64 - u64::from(conn.accounted);
         conn.accounted = unsent as u32;
-        if conn.flags.blocked && !conn.flags.stall_timer {
-            conn.flags.stall_timer = true;
+        if conn.flags.blocked && !conn.flags.marks.has(mark::STALL_TIMER) {
+            conn.flags.marks.put(mark::STALL_TIMER, true);
             let generation = self.conns.generation(slot).unwrap_or(0);
             let at = later(self.now, u64::from(self.options.write_stall_ms));
             self.wheel.set(at, Timer { kind: Kind::Stall, slot, generation });
+        }
+        let Some(conn) = self.conns.get(slot) else { return };
+        let metered = conn.flags.marks.has(mark::METERED);
+        // Over its rate it has a timer of its own.
+        if metered && (unsent > 0 || conn.flags.pump) && !self.may_send(slot) {
+            return;
         }
         if self.conns.get(slot).is_some_and(|conn| conn.flags.pump && !conn.flags.blocked) {
             self.mark_dirty(slot);
@@ -159,6 +177,10 @@ impl<T: Send> Shard<T> {
     fn pump(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if !conn.flags.pump || conn.flags.blocked || conn.session == NONE {
+            return;
+        }
+        if conn.flags.marks.has(mark::METERED) {
+            self.pump_metered(slot);
             return;
         }
         let Some(resident) = self.sessions.get_mut(conn.session) else { return };

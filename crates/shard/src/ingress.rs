@@ -3,7 +3,7 @@
 use breakwater_contract::Metric;
 use breakwater_proto::{Packet, Split, Violation, decode, encode_pingresp, split};
 
-use crate::conn::{Cause, Phase};
+use crate::conn::{Cause, Phase, mark};
 use crate::driver::{Driver, ReadOutcome};
 use crate::shard::Shard;
 
@@ -59,8 +59,13 @@ impl<T: Send> Shard<T> {
     fn read<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
-        let limit = scratch.len().min((self.options.turn.read_bytes as usize).max(SHORT_TAIL * 2));
+        let mut limit = scratch.len().min((self.options.turn.read_bytes as usize).max(SHORT_TAIL * 2));
         let before = if conn.tail.len() <= SHORT_TAIL { conn.tail.len() } else { 0 };
+        let metered = conn.flags.marks.has(mark::METERED);
+        if metered {
+            limit = limit.min(before + self.readable_bytes(slot));
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
         scratch[..before].copy_from_slice(&conn.tail[..before]);
         let outcome = driver.read(slot, &mut scratch[before..limit]);
         match outcome {
@@ -72,6 +77,10 @@ impl<T: Send> Shard<T> {
                     conn.flags.readable = false;
                 }
                 self.counters.add(Metric::BytesReceived, count as u64);
+                if metered {
+                    self.count_bytes_in(slot, count);
+                }
+                let Some(conn) = self.conns.get_mut(slot) else { return };
                 if conn.tail.len() > before {
                     conn.tail.extend_from_slice(&scratch[..count]);
                     if conn.tail.len() >= conn.tail_need as usize {
@@ -94,6 +103,9 @@ impl<T: Send> Shard<T> {
             ReadOutcome::Failed => self.close(driver, slot, Cause::NetworkFailed),
         }
         self.scratch = scratch;
+        if metered {
+            self.throttle(slot);
+        }
     }
 
     /// Keeps what processing has left, and remembers why.
@@ -199,6 +211,10 @@ impl<T: Send> Shard<T> {
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Violation::WrongDirection.into());
             }
+        }
+        let Some(conn) = self.conns.get(slot) else { return Ok(Step::Gone) };
+        if conn.flags.marks.has(mark::SLOWED) {
+            self.throttle_for_answers(slot);
         }
         // A client that never reads must not make us hold the answers to its requests without bound.
         let hard = 2 * self.options.out_buffer_bytes as usize;

@@ -10,7 +10,7 @@
 //! Apart from these: packets that are half here, and each CONNECT that waits for its verdict. All of them may hold half the memory, those of connections that are not
 //! clients yet an eighth; a connection that adds to more is ended.
 
-use crate::conn::{Cause, Conn, NONE, Phase};
+use crate::conn::{Cause, Conn, NONE, Phase, mark};
 use crate::driver::Driver;
 use crate::ingress::SHORT_TAIL;
 use crate::shard::{Resident, Shard};
@@ -74,12 +74,12 @@ impl<T: Send> Shard<T> {
     #[cold]
     pub(crate) fn weighs_too_much(&mut self, slot: u32) -> bool {
         let Some(conn) = self.conns.get_mut(slot) else { return false };
-        let (before, was_stranger) = (u64::from(conn.tail_accounted), conn.flags.stranger);
+        let (before, was_stranger) = (u64::from(conn.tail_accounted), conn.flags.marks.has(mark::STRANGER));
         let tail = if conn.tail.capacity() > SHORT_TAIL { conn.tail.capacity() } else { 0 };
         let bytes = (tail + conn.phase.waiting_bytes()) as u64;
         conn.tail_accounted = bytes as u32;
-        conn.flags.stranger = matches!(conn.phase, Phase::Porch { .. } | Phase::Admission(_));
-        let stranger = conn.flags.stranger;
+        conn.flags.marks.put(mark::STRANGER, matches!(conn.phase, Phase::Porch { .. } | Phase::Admission(_)));
+        let stranger = conn.flags.marks.has(mark::STRANGER);
         self.tail_bytes = self.tail_bytes + bytes - before;
         self.stranger_bytes =
             self.stranger_bytes + if stranger { bytes } else { 0 } - if was_stranger { before } else { 0 };
@@ -92,7 +92,7 @@ impl<T: Send> Shard<T> {
     pub(crate) fn forget_tail(&mut self, conn: &Conn) {
         let bytes = u64::from(conn.tail_accounted);
         self.tail_bytes -= bytes;
-        if conn.flags.stranger {
+        if conn.flags.marks.has(mark::STRANGER) {
             self.stranger_bytes -= bytes;
         }
     }

@@ -7,24 +7,54 @@ use std::sync::Arc;
 use breakwater_contract::Metric;
 use breakwater_proto::{Instant, ReasonCode};
 
-use crate::conn::{Cause, NONE};
+use crate::conn::{Cause, NONE, Phase};
 use crate::driver::Driver;
 use crate::profile::Profile;
 use crate::shard::Shard;
 
 /// Slots looked at in one call of [`Shard::drain`]: a listener with few connections among many must not hold the shard up.
 const LOOKS: u32 = 8192;
+/// Slots looked at per turn to carry new terms to their connections.
+const RETUNED: u32 = 1024;
 
 impl<T: Send> Shard<T> {
     /// Gives the clients of a listener their terms. Who is connected keeps the limits and the mountpoint that it was let in
     /// with; see [`Profile`].
     pub fn set_profile(&mut self, listener: u16, profile: Arc<Profile>) {
         self.profiles.set(listener, profile);
+        if !self.retunes.iter().any(|(waiting, next)| *waiting == listener && *next == 0) {
+            self.retunes.push_back((listener, 0));
+        }
     }
 
     /// Forgets the terms of a listener that is closed. Whoever still lives by them goes on to.
     pub fn forget_profile(&mut self, listener: u16) {
         self.profiles.forget(listener);
+    }
+
+    /// Carries new rates and lifetimes to the connections of their listeners, some per turn. Answers whether any are left.
+    pub(crate) fn work_retunes(&mut self) -> bool {
+        let Some((listener, start)) = self.retunes.pop_front() else { return false };
+        let end = self.conns.bound().min(start.saturating_add(RETUNED));
+        for slot in start..end {
+            let Some(conn) = self.conns.get(slot) else { continue };
+            if conn.peer.listener == listener && matches!(conn.phase, Phase::Ready) {
+                self.apply_terms(slot);
+            }
+        }
+        if end < self.conns.bound() {
+            self.retunes.push_front((listener, end));
+        }
+        !self.retunes.is_empty()
+    }
+
+    /// What a profile says of a connection itself begins to hold for it.
+    pub(crate) fn apply_terms(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        let profile = self.profiles.profile(conn.profile);
+        let (lifetime_ms, rates) = (profile.lifetime_ms, profile.rates);
+        self.set_lifetime(slot, lifetime_ms);
+        self.set_rates(slot, rates);
     }
 
     /// Connections that came through a listener.

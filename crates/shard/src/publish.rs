@@ -6,7 +6,7 @@ use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCod
 use breakwater_router::Subscriber;
 use breakwater_session::{Acked, Env, Limits, Link, Received, Session, check_publish};
 
-use crate::conn::{Cause, NONE};
+use crate::conn::{Cause, NONE, hold, mark};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
 use crate::route::{Run, deliveries_in};
@@ -50,7 +50,8 @@ impl<T: Send> Shard<T> {
             || publish.expiry.is_some()
             || publish.subscription_ids
             || limits.message_expiry_max_s.is_some()
-            || publish.topic.starts_with('$');
+            || publish.topic.starts_with('$')
+            || conn.flags.marks.has(mark::SINGLE);
         if by_itself {
             let length = frame.len;
             self.counters.bump(Metric::PacketsReceived);
@@ -118,7 +119,7 @@ impl<T: Send> Shard<T> {
         let session = conn.session;
         // Asked first: nothing may have happened yet if the packet has to wait.
         let Some(denied) = self.permit_publish(slot, topic, publish) else { return Ok(false) };
-        self.count_publish(publish.qos);
+        self.count_publish(slot, publish.qos);
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         if publish.qos != QoS::AtMostOnce {
             let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };
@@ -150,7 +151,10 @@ impl<T: Send> Shard<T> {
         Ok(true)
     }
 
-    fn count_publish(&mut self, qos: QoS) {
+    fn count_publish(&mut self, slot: u32, qos: QoS) {
+        if self.conns.get(slot).is_some_and(|conn| conn.flags.marks.has(mark::METERED)) {
+            self.count_message_in(slot);
+        }
         self.counters.bump(Metric::PublishReceived);
         match qos {
             QoS::AtMostOnce => {}
@@ -230,7 +234,7 @@ impl<T: Send> Shard<T> {
     pub(crate) fn park(&mut self, slot: u32) {
         let Some(generation) = self.conns.generation(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        conn.flags.parked = true;
+        conn.flags.holds.put(hold::PARKED, true);
         let at = later(self.now, u64::from(self.options.connect_timeout_ms));
         conn.rare().questions.until = at;
         self.wheel.set(at, Timer { kind: Kind::Verdict, slot, generation });
@@ -266,7 +270,7 @@ impl<T: Send> Shard<T> {
 
     pub(crate) fn unpark(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.flags.parked = false;
+            conn.flags.holds.put(hold::PARKED, false);
             conn.flags.tail_ready |= !conn.tail.is_empty();
         }
         self.schedule(slot);

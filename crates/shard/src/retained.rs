@@ -7,6 +7,7 @@ use breakwater_proto::{Message, MessageView};
 use breakwater_router::{PackedGrant, Progress, RetainedCursor, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
+use crate::conn::mark;
 use crate::shard::Shard;
 use crate::sys::is_sys;
 
@@ -199,8 +200,18 @@ impl<T: Send> Shard<T> {
     fn room_for_retained(&mut self, who: Subscriber) -> Room {
         let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return Room::Away };
         let limits = self.profiles.limits(resident.profile);
-        let Some(conn) = self.conns.get(resident.conn) else { return Room::Away };
-        let ahead = AHEAD.min(self.options.out_buffer_bytes as usize / 2);
+        let slot = resident.conn;
+        let Some(conn) = self.conns.get_mut(slot) else { return Room::Away };
+        let mut bound = self.options.out_buffer_bytes;
+        if conn.flags.marks.has(mark::METERED) {
+            bound = conn.out_bound(self.profiles.rates(resident.profile), bound, self.now);
+            if bound == 0 {
+                // The timer that lets it be sent something again goes on with this, too.
+                self.may_send(slot);
+                return Room::Away;
+            }
+        }
+        let ahead = AHEAD.min(bound as usize / 2);
         let queued = resident.session.queue_len() as u32;
         if queued <= limits.queue_messages_max / 2 && conn.unsent() <= ahead { Room::Enough } else { Room::None }
     }

@@ -5,7 +5,7 @@ use breakwater_proto::{MessageView, OutPublish, QoS, Split, Version, decode_publ
 use breakwater_router::{GroupRef, Matches, PackedGrant, PickTicket, Snapshot, Strategy, Subscriber, Target};
 use breakwater_session::{Delivered, DropReason, Shared};
 
-use crate::conn::NONE;
+use crate::conn::{NONE, hold};
 use crate::driver::{Driver, ShardId};
 use crate::inbox::{Job, Progress};
 use crate::ingress::Spend;
@@ -379,9 +379,9 @@ impl<T: Send> Shard<T> {
     fn pause_if_crowded<D: Driver<Transport = T>>(&mut self, driver: &mut D, publisher: u32) {
         if self.crowded(driver, self.options.mailbox_bytes as usize, self.live_bytes_max())
             && let Some(conn) = self.conns.get_mut(publisher)
-            && !conn.flags.paused
+            && !conn.flags.holds.has(hold::PAUSED)
         {
-            conn.flags.paused = true;
+            conn.flags.holds.put(hold::PAUSED, true);
             self.paused.push_back(publisher);
             self.counters.bump(Metric::ReadersPaused);
         }
@@ -418,7 +418,7 @@ impl<T: Send> Shard<T> {
     fn resume_one_that_owes(&mut self) {
         for _ in 0..self.paused.len().min(PAUSED_LOOKS) {
             let Some(slot) = self.paused.pop_front() else { return };
-            let Some(conn) = self.conns.get(slot).filter(|conn| conn.flags.paused) else { continue };
+            let Some(conn) = self.conns.get(slot).filter(|conn| conn.flags.holds.has(hold::PAUSED)) else { continue };
             if self.sessions.get(conn.session).is_some_and(|resident| resident.session.inflight_len() > 0) {
                 self.resume(slot);
                 return;
@@ -429,7 +429,7 @@ impl<T: Send> Shard<T> {
 
     fn resume(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.flags.paused = false;
+            conn.flags.holds.put(hold::PAUSED, false);
             self.schedule(slot);
         }
     }

@@ -145,6 +145,8 @@ pub struct Shard<T: Send> {
     pub(crate) building: Vec<u8>,
     /// Out buffer of sessions that have no connection: stays empty.
     pub(crate) nowhere: Vec<u8>,
+    /// Out buffer of connections that may not be sent a message just now: never empty, so that nothing fits.
+    pub(crate) brimful: Vec<u8>,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     pub(crate) drops: Drops,
@@ -159,6 +161,8 @@ pub struct Shard<T: Send> {
     pub(crate) clients: usize,
     /// Connections by number of their listener.
     pub(crate) by_listener: Vec<u32>,
+    /// Listeners whose connections are to hear of new terms, and the slot to go on with.
+    pub(crate) retunes: VecDeque<(u16, u32)>,
     /// Slot at which [`Shard::drain`] goes on.
     pub(crate) drain_at: u32,
     pub(crate) stopping: bool,
@@ -219,6 +223,7 @@ impl<T: Send> Shard<T> {
             converted: Vec::new(),
             building: Vec::new(),
             nowhere: Vec::new(),
+            brimful: vec![0],
             pool: Pool::default(),
             counters: Counters::default(),
             drops: Drops::default(),
@@ -228,6 +233,7 @@ impl<T: Send> Shard<T> {
             stranger_bytes: 0,
             clients: 0,
             by_listener: Vec::new(),
+            retunes: VecDeque::new(),
             drain_at: 0,
             stopping: false,
             now,
@@ -344,6 +350,7 @@ impl<T: Send> Shard<T> {
         more |= self.work_jobs(driver);
         self.take_completions(driver);
         more |= self.fire_timers(driver);
+        more |= self.work_retunes();
         self.resume_paused(driver);
         for _ in 0..self.again.len() {
             let Some(slot) = self.again.pop_front() else { break };

@@ -9,7 +9,7 @@ use breakwater_proto::{
 };
 use breakwater_router::{Grant, PackedGrant, Subscribed};
 
-use crate::conn::Cause;
+use crate::conn::{Cause, mark};
 use crate::ingress::Spend;
 use crate::shard::Shard;
 use crate::sys::is_sys;
@@ -29,7 +29,7 @@ impl<T: Send> Shard<T> {
         spend: &mut Spend,
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get(slot) else { return Ok(true) };
-        let (version, bridge, session) = (conn.link.version, conn.flags.bridge, conn.session);
+        let (version, bridge, session) = (conn.link.version, conn.flags.marks.has(mark::BRIDGE), conn.session);
         self.check_user_properties(slot, &subscribe.user_properties)?;
         if subscribe.subscription_id.is_some() && !self.limits_of(slot).subscription_ids_available {
             return Err(Violation::SubscriptionIdentifiersNotSupported.into());

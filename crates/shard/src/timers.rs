@@ -3,7 +3,7 @@
 use breakwater_contract::Metric;
 use breakwater_proto::ReasonCode;
 
-use crate::conn::{Cause, Conn, NONE, Phase};
+use crate::conn::{Cause, Conn, NONE, Phase, hold, mark};
 use crate::driver::Driver;
 use crate::shard::{NEVER, Shard, later};
 use crate::wheel::{Kind, Timer};
@@ -32,7 +32,9 @@ impl<T: Send> Shard<T> {
     fn fire<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
         let Timer { kind, slot, generation } = timer;
         let current = match kind {
-            Kind::Connect | Kind::KeepAlive | Kind::Stall | Kind::Verdict => self.conns.generation(slot),
+            Kind::Connect | Kind::KeepAlive | Kind::Stall | Kind::Verdict | Kind::Lifetime | Kind::Pace => {
+                self.conns.generation(slot)
+            }
             Kind::Session => self.sessions.generation(slot),
         };
         if current != Some(generation) {
@@ -43,6 +45,8 @@ impl<T: Send> Shard<T> {
             Kind::KeepAlive => self.on_keep_alive_timer(driver, timer),
             Kind::Stall => self.on_stall_timer(driver, timer),
             Kind::Verdict => self.on_verdict_timer(driver, slot),
+            Kind::Lifetime => self.on_lifetime_timer(driver, timer),
+            Kind::Pace => self.on_pace_timer(slot),
             Kind::Session => self.on_session_timer(driver, slot),
         }
     }
@@ -75,16 +79,19 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Takes back the timer of a connection that is gone from its slot.
+    /// Takes back the timers of a connection that is gone from its slot.
     pub(crate) fn forget_timer(&mut self, slot: u32, generation: u32, conn: &Conn) {
         let kind = if conn.keep_alive_ms > 0 { Kind::KeepAlive } else { Kind::Connect };
         self.wheel.cancel(conn.timer_tick, slot, generation, kind);
+        if let Some(lifetime) = conn.rare.as_ref().and_then(|rare| rare.lifetime.as_ref()) {
+            self.forget_lifetime(slot, generation, lifetime);
+        }
     }
 
     fn on_stall_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, timer: Timer) {
         let Some(conn) = self.conns.get_mut(timer.slot) else { return };
         if !conn.flags.blocked {
-            conn.flags.stall_timer = false;
+            conn.flags.marks.put(mark::STALL_TIMER, false);
             return;
         }
         let stalled_ms = (self.now.0 as u32).wrapping_sub(conn.stalled_since);
@@ -99,7 +106,7 @@ impl<T: Send> Shard<T> {
     /// Who does not answer in time has said no.
     fn on_verdict_timer<D: Driver<Transport = T>>(&mut self, driver: &mut D, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        let parked = conn.flags.parked;
+        let parked = conn.flags.holds.has(hold::PARKED);
         let Some(rare) = conn.rare.as_deref_mut() else { return };
         if !parked || rare.questions.until.0 > self.now.0 {
             return;

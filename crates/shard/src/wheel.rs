@@ -24,6 +24,10 @@ pub(crate) enum Kind {
     Session,
     /// A connection that waits for a verdict.
     Verdict,
+    /// A connection that may last so long.
+    Lifetime,
+    /// A connection that has used up its rate.
+    Pace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use breakwater_session::Limits;
 
-use crate::profile::Profile;
+use crate::profile::{Profile, Rates};
 
 /// Row of the profile that every listener has until it is given one.
 pub(crate) const DEFAULT: u16 = 0;
@@ -66,6 +66,10 @@ impl Profiles {
     #[inline]
     pub(crate) fn profile(&self, row: u16) -> &Arc<Profile> {
         &self.row(row).profile
+    }
+
+    pub(crate) fn rates(&self, row: u16) -> &Rates {
+        &self.row(row).profile.rates
     }
 
     #[inline]
