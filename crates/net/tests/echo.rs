@@ -1,134 +1,17 @@
 //! The loop over real sockets, with an engine that echoes instead of a shard.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+#[path = "echo/engine.rs"]
+mod engine;
+#[path = "echo/listeners.rs"]
+mod listeners;
+
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use breakwater_net::{Bind, Engine, Journal, ListenerOptions, Node, Options, Sockets, Transport};
-use breakwater_proto::Instant;
-use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
-
-/// Echoes; a connection that sends `q` is told `bye` and closed with whatever else it sent unread.
-#[derive(Default)]
-struct Echo {
-    open: Vec<bool>,
-    ready: VecDeque<u32>,
-    stopping: bool,
-    patient: bool,
-}
-
-impl Echo {
-    fn serve(&mut self, sockets: &mut Sockets, slot: u32) {
-        let mut buffer = [0; 8];
-        loop {
-            let close = match sockets.read(slot, &mut buffer) {
-                ReadOutcome::Bytes(_) if buffer[0] == b'q' => {
-                    assert_eq!(sockets.write(slot, b"bye"), WriteOutcome::Wrote(3));
-                    true
-                }
-                ReadOutcome::Bytes(count) | ReadOutcome::More(count) => {
-                    sockets.write(slot, &buffer[..count]) != WriteOutcome::Wrote(count)
-                }
-                ReadOutcome::WouldBlock => return,
-                ReadOutcome::Closed | ReadOutcome::Failed => true,
-            };
-            if close {
-                sockets.close(slot);
-                self.open[slot as usize] = false;
-                return;
-            }
-        }
-    }
-}
-
-impl Engine for Echo {
-    fn accept(&mut self, sockets: &mut Sockets, _: Peer, transport: Transport, _: Instant) -> Option<u32> {
-        let free = self.open.iter().position(|open| !open).unwrap_or(self.open.len());
-        self.open.resize(self.open.len().max(free + 1), false);
-        self.open[free] = true;
-        let slot = u32::try_from(free).ok()?;
-        self.ready.push_back(slot);
-        sockets.place(slot, transport).then_some(slot)
-    }
-
-    fn ready(&mut self, slot: u32, ready: Ready) {
-        if ready.readable {
-            self.ready.push_back(slot);
-        }
-    }
-
-    fn reclaim(&mut self, _: Box<Batch>) {}
-
-    fn turn(&mut self, sockets: &mut Sockets, _: Clock) -> TurnEnd {
-        while let Some(slot) = self.ready.pop_front() {
-            if self.open[slot as usize] {
-                self.serve(sockets, slot);
-            }
-        }
-        TurnEnd { more: false, next: None }
-    }
-
-    fn shutdown(&mut self, sockets: &mut Sockets, _: Instant) {
-        self.stopping = true;
-        for slot in 0..self.open.len() {
-            if self.open[slot] && !self.patient {
-                let slot = u32::try_from(slot).expect("few");
-                // The peer may be gone.
-                let _ = sockets.write(slot, b"bye");
-                sockets.close(slot);
-            }
-        }
-        if !self.patient {
-            self.open.fill(false);
-        }
-    }
-
-    fn connections(&self) -> usize {
-        self.open.iter().filter(|open| **open).count()
-    }
-}
-
-/// Keeps what it is told.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Journal for Lines {
-    fn event(&mut self, _: u64, event: &Event<'_>) {
-        self.0.lock().expect("no panic in here").push(format!("{event:?}"));
-    }
-
-    fn end_of_turn(&mut self) {}
-}
-
-fn serve(shards: u16, options: &Options, patient: bool) -> (Node, SocketAddr, Lines) {
-    let bind = vec![Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
-    let (listening, faults) =
-        breakwater_net::bind(vec![ListenerOptions { bind, ..ListenerOptions::default() }], shards);
-    assert!(faults.is_empty(), "{faults:?}");
-    let lines = Lines::default();
-    let journal = lines.clone();
-    let engine = move |_, _| Echo { patient, ..Echo::default() };
-    let node = breakwater_net::start(listening, shards, options, engine, |_| Box::new(journal.clone()))
-        .expect("threads can be started");
-    let address = node.addresses()[0];
-    (node, address, lines)
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the node listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    stream
-}
-
-fn echo(stream: &mut TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).expect("the node reads");
-    let mut back = vec![0; bytes.len()];
-    stream.read_exact(&mut back).expect("the node echoes");
-    assert_eq!(back, bytes);
-}
+use breakwater_net::Options;
+use engine::{connect, echo, serve};
 
 #[test]
 fn every_connection_is_served_on_whichever_shard_it_lands() {
