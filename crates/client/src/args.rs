@@ -6,12 +6,15 @@
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 
 use breakwater_proto::{QoS, Version};
+use breakwater_transport::tls::{CertificateFiles, ClientTlsOptions, TlsVersion};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::client::{Options, WillOptions};
+use crate::dial::{Scheme, Target};
 
 pub mod property;
 pub mod url;
@@ -19,7 +22,7 @@ pub mod url;
 use property::Properties;
 use url::Url;
 
-const URL_HELP: &str = "Everything at once: mqtt://[user[:password]@]host[:port]/topic";
+const URL_HELP: &str = "Everything at once: mqtt://[user[:password]@]host[:port]/topic; also mqtts://, ws://, wss://, quic:// and unix:///path/of/socket";
 
 /// Where to connect, as whom, and how.
 #[derive(Args, Clone, Debug, Default)]
@@ -82,14 +85,55 @@ pub struct ConnectArgs {
     #[arg(long, requires = "will_topic", help_heading = "Will")]
     pub will_retain: bool,
     #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Connect over this unix socket instead of the network
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
+    pub unix: Option<PathBuf>,
+    /// Speak MQTT in WebSocket, on the path /mqtt or this one
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/mqtt", help_heading = "Connection")]
+    pub ws: Option<String>,
+    #[command(flatten)]
     pub unavailable: UnavailableArgs,
+}
+
+/// TLS: any of these flags asks for it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsArgs {
+    /// Certificates of the authorities that are trusted (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub cafile: Option<PathBuf>,
+    /// The same, as the files of a directory
+    #[arg(long, value_name = "DIR", help_heading = "TLS")]
+    pub capath: Option<PathBuf>,
+    /// Trust the authorities that this system trusts
+    #[arg(long, help_heading = "TLS")]
+    pub tls_use_os_certs: bool,
+    /// Certificate of this client (PEM)
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "TLS")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "TLS")]
+    pub key: Option<PathBuf>,
+    /// Take any certificate: encrypted, but whoever is in between can read along
+    #[arg(long, help_heading = "TLS")]
+    pub insecure: bool,
+    /// Version of TLS: tlsv1.2 or tlsv1.3 [default: both]
+    #[arg(long, value_name = "VERSION", value_parser = tls_version, help_heading = "TLS")]
+    pub tls_version: Option<TlsVersion>,
+    /// Protocol to name in the handshake (ALPN)
+    #[arg(long, value_name = "NAME", help_heading = "TLS")]
+    pub tls_alpn: Option<String>,
+    /// Ciphers; the secure ones are always chosen here
+    #[arg(long, hide = true)]
+    pub ciphers: Option<String>,
+    /// Form of the key; found out here
+    #[arg(long, hide = true, value_parser = ["pem"])]
+    pub keyform: Option<String>,
 }
 
 /// Flags of the Mosquitto tools that do nothing here. They are known so that the answer can say what to do.
 #[derive(Args, Clone, Debug, Default)]
 pub struct UnavailableArgs {
-    #[arg(long, hide = true)]
-    unix: Option<OsString>,
     #[arg(short = 'A', hide = true)]
     bind: Option<OsString>,
     #[arg(long, hide = true)]
@@ -97,29 +141,9 @@ pub struct UnavailableArgs {
     #[arg(short = 'S', hide = true)]
     srv: bool,
     #[arg(long, hide = true)]
-    cafile: Option<OsString>,
-    #[arg(long, hide = true)]
-    capath: Option<OsString>,
-    #[arg(long, hide = true)]
-    cert: Option<OsString>,
-    #[arg(long, hide = true)]
-    key: Option<OsString>,
-    #[arg(long, hide = true)]
-    keyform: Option<OsString>,
-    #[arg(long, hide = true)]
-    ciphers: Option<OsString>,
-    #[arg(long, hide = true)]
-    tls_version: Option<OsString>,
-    #[arg(long, hide = true)]
-    tls_alpn: Option<OsString>,
-    #[arg(long, hide = true)]
     tls_engine: Option<OsString>,
     #[arg(long, hide = true)]
     tls_engine_kpass_sha1: Option<OsString>,
-    #[arg(long, hide = true)]
-    tls_use_os_certs: bool,
-    #[arg(long, hide = true)]
-    insecure: bool,
     #[arg(long, hide = true)]
     psk: Option<OsString>,
     #[arg(long, hide = true)]
@@ -147,8 +171,7 @@ impl ValueEnum for VersionArg {
 /// What the flags come to: an address, the first CONNECT, and the properties of later packets.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub host: String,
-    pub port: u16,
+    pub target: Target,
     /// The topic of `-L`.
     pub topic: Option<String>,
     pub options: Options,
@@ -190,16 +213,28 @@ impl ConnectArgs {
             user_properties: connect.user_properties.clone(),
             ..Options::default()
         };
-        let Url { host, port, topic, .. } = url;
-        Ok(Settings {
-            host: self.host.clone().or(host).unwrap_or_else(|| "localhost".into()),
-            port: self.port.or(port).unwrap_or(1883),
-            topic,
-            options,
-            properties,
-            debug: self.debug,
-            quiet: self.quiet,
-        })
+        let target = self.target(&url);
+        Ok(Settings { target, topic: url.topic, options, properties, debug: self.debug, quiet: self.quiet })
+    }
+
+    fn target(&self, url: &Url) -> Target {
+        let encrypted = self.tls.is_asked_for();
+        let scheme = match url.scheme {
+            Scheme::Tcp if self.unix.is_some() => Scheme::Unix,
+            Scheme::Tcp | Scheme::Ws if self.ws.is_some() && encrypted => Scheme::Wss,
+            Scheme::Tcp if self.ws.is_some() => Scheme::Ws,
+            Scheme::Ws if encrypted => Scheme::Wss,
+            Scheme::Tcp if encrypted => Scheme::Tls,
+            scheme => scheme,
+        };
+        Target {
+            scheme,
+            host: self.host.clone().or(url.host.clone()).unwrap_or_else(|| "localhost".into()),
+            port: self.port.or(url.port).unwrap_or(scheme.port()),
+            path: self.ws.clone().or(url.path.clone()).unwrap_or_else(|| "/mqtt".into()),
+            socket: self.unix.clone().or(url.socket.clone()).unwrap_or_default(),
+            tls: self.tls.options(),
+        }
     }
 
     /// Properties ask for MQTT 5, as they exist nowhere else.
@@ -255,17 +290,38 @@ impl ConnectArgs {
     }
 }
 
+impl TlsArgs {
+    fn is_asked_for(&self) -> bool {
+        let files = [&self.cafile, &self.capath, &self.cert, &self.key].into_iter().any(Option::is_some);
+        files || self.tls_use_os_certs || self.insecure || self.tls_version.is_some() || self.tls_alpn.is_some()
+    }
+
+    fn options(&self) -> ClientTlsOptions {
+        let certificate = self.cert.clone().map(|certificate| CertificateFiles {
+            certificate,
+            key: self.key.clone().unwrap_or_default(),
+            ..CertificateFiles::default()
+        });
+        ClientTlsOptions {
+            authorities: self.cafile.iter().chain(&self.capath).cloned().collect(),
+            insecure: self.insecure,
+            certificate,
+            alpn: self.tls_alpn.as_deref().map(Into::into).into_iter().collect(),
+            versions: self.tls_version.into_iter().collect(),
+            ..ClientTlsOptions::default()
+        }
+    }
+}
+
 impl UnavailableArgs {
     fn refuse(&self) -> Result<(), String> {
-        let tls = [&self.cafile, &self.capath, &self.cert, &self.key, &self.keyform, &self.ciphers, &self.tls_version]
-            .into_iter()
-            .chain([&self.tls_alpn, &self.tls_engine, &self.tls_engine_kpass_sha1, &self.psk, &self.psk_identity])
-            .any(Option::is_some);
-        if tls || self.tls_use_os_certs || self.insecure {
-            return Err("TLS is not available yet: connect to a plain MQTT port, without TLS flags".into());
-        }
+        let engine = self.tls_engine.is_some() || self.tls_engine_kpass_sha1.is_some();
         for (given, what) in [
-            (self.unix.is_some(), "--unix is not available yet: connect over TCP with -h and -p"),
+            (engine, "TLS engines are not available: give the key as a file with --key"),
+            (
+                self.psk.is_some() || self.psk_identity.is_some(),
+                "TLS with pre-shared keys is not available: use certificates, with --cafile, --cert and --key",
+            ),
             (self.bind.is_some(), "-A is not available yet: leave the choice of the local address to the system"),
             (self.proxy.is_some(), "--proxy is not available yet: connect directly with -h and -p"),
             (self.srv, "-S is not available yet: give the server's name with -h"),
@@ -275,6 +331,15 @@ impl UnavailableArgs {
             }
         }
         Ok(())
+    }
+}
+
+fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "tlsv1.2" | "1.2" => Ok(TlsVersion::Tls12),
+        "tlsv1.3" | "1.3" => Ok(TlsVersion::Tls13),
+        "tlsv1" | "tlsv1.0" | "tlsv1.1" => Err("it is broken, and no longer spoken: tlsv1.2 or tlsv1.3".into()),
+        _ => Err("the versions are tlsv1.2 and tlsv1.3".into()),
     }
 }
 
@@ -313,7 +378,7 @@ fn session_expiry(text: &str) -> Result<u32, String> {
 }
 
 /// Good enough to tell two clients apart; the standard library seeds each hasher from the system.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

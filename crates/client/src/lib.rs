@@ -16,10 +16,12 @@ pub mod client;
 pub mod console;
 pub mod exit;
 pub mod format;
+pub mod probe;
 pub mod publish;
 pub mod subscribe;
 
+pub mod dial;
 mod failure;
-mod tcp;
+mod link;
 
 pub use client::{Client, Event, Fault, Options, Refusal, Terms, WillOptions};

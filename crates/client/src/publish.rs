@@ -11,7 +11,7 @@ use crate::args::{ConnectArgs, Settings, check_topic, qos};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::tcp::{Link, Wire};
+use crate::link::{Link, Wire};
 use crate::{Client, Event};
 
 mod lines;

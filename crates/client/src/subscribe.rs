@@ -10,7 +10,7 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::format::Format;
-use crate::tcp::{Link, Wire};
+use crate::link::{Link, Wire};
 use crate::{Client, Event};
 
 mod printer;

@@ -510,7 +510,6 @@ fn a_url_names_everything() {
     let url = format!("mqtt://user:word@127.0.0.1:{}/u/1", broker.port);
     assert_eq!(run_pub(&["-L", &url, "-m", "x", "-r"], b"").code, 0);
     assert_eq!(run_sub(&["-L", &url, "-C", "1", "-v"]).output, "u/1 x\n");
-    assert!(run_sub(&["-L", "mqtts://h/t"]).diagnostics.contains("not available yet"));
 }
 
 #[test]
@@ -559,4 +558,47 @@ fn strange_servers_end_in_one_clear_line() {
         assert_eq!(run.output, "");
         server.join().expect("the script ends");
     }
+}
+
+/// Certificates for the broker, by `openssl`: an authority, and one for `localhost` that it has signed.
+fn certificates() -> Vec<(&'static str, String)> {
+    let folder = std::env::temp_dir().join(format!("breakwater-client-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder takes files");
+    let script = "set -e\n\
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=Test -keyout ca.key -out ca.pem\n\
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr\n\
+        printf 'subjectAltName=DNS:localhost' > ext\n\
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 9 -extfile ext -out server.pem\n";
+    let output = Command::new("sh").args(["-c", script]).current_dir(&folder).output().expect("there is a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name| std::fs::read_to_string(folder.join(name)).expect("just made");
+    let files = ["ca.pem", "server.pem", "server.key"].map(|name| (name, read(name)));
+    std::fs::remove_dir_all(&folder).expect("ours");
+    files.into()
+}
+
+#[test]
+fn tls_is_spoken_as_the_known_broker_speaks_it() {
+    let files = certificates();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let settings = "allow_anonymous true\ncertfile DIR/server.pem\nkeyfile DIR/server.key\n";
+    let Some(broker) = Broker::start_with(settings, &files) else { return };
+    let ca = broker.folder.join("ca.pem").display().to_string();
+    let url = format!("mqtts://localhost:{}", broker.port);
+    let large = "x".repeat(200_000);
+    for version in ["tlsv1.2", "tlsv1.3"] {
+        let to = ["-L", &url, "--cafile", &ca, "--tls-version", version];
+        let run = run_pub(&[&to[..], &["-t", "over/it", "-q", "1", "-r", "-m", &large]].concat(), b"");
+        assert_eq!(run.code, 0, "{}", run.diagnostics);
+        let run = run_sub(&[&to[..], &["-t", "over/#", "-C", "1"]].concat());
+        assert_eq!((run.code, run.output.trim_end().len()), (0, large.len()), "{}", run.diagnostics);
+    }
+    let wrong = url.replace("localhost", "127.0.0.1");
+    let run = run_pub(&["-L", &wrong, "--cafile", &ca, "-t", "a", "-m", "b"], b"");
+    assert!(run.code == 1 && run.diagnostics.contains("other names"), "{}", run.diagnostics);
+    let run = run_pub(&["-L", &url, "--tls-use-os-certs", "-t", "a", "-m", "b"], b"");
+    assert!(run.code == 1 && run.diagnostics.contains("--cafile"), "{}", run.diagnostics);
+    let plain = format!("mqtt://localhost:{}", broker.port);
+    let run = run_pub(&["-L", &plain, "--ws", "-t", "a", "-m", "b"], b"");
+    assert!(run.code == 1 && run.diagnostics.contains("WebSocket"), "{}", run.diagnostics);
 }

@@ -7,18 +7,16 @@
 
 mod banner;
 mod cli;
-mod config;
 mod log;
 mod serve;
 mod signals;
-mod sources;
 
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::{Cli, Command};
+use cli::{Cli, Command, Page};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -33,12 +31,13 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::Publish(args) => breakwater_client::publish::run(&args).into(),
         Command::Subscribe(args) => breakwater_client::subscribe::run(&args).into(),
+        Command::Test(args) => breakwater_client::probe::run(&args).into(),
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
-        Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),
         Command::Version => print(&version()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),
         Command::Man { out: Some(folder) } => man_pages(&folder),
+        Command::Docs { page: Page::Settings } => print(breakwater_config::reference().as_bytes()),
     }
 }
 
@@ -59,7 +58,7 @@ fn refuse(fault: &clap::Error) -> ExitCode {
     let command = std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
     let help = match command.as_deref() {
         // People know these two with Mosquitto's flags, and its codes.
-        Some(name @ ("pub" | "sub")) => {
+        Some(name @ ("pub" | "sub" | "test")) => {
             complain(&format!("{line}; `breakwater {name} --help` lists the flags"));
             return breakwater_client::exit::Exit::of_command_line(fault).into();
         }

@@ -14,7 +14,7 @@ mod identity;
 mod names;
 mod pbes2;
 #[cfg(test)]
-pub(crate) mod pki;
+mod pki;
 mod resolver;
 pub mod self_made;
 mod server;

@@ -17,7 +17,7 @@ fn settings(line: &str) -> Result<Settings, String> {
 #[test]
 fn nothing_given_is_a_clean_3_1_1_session_on_localhost() {
     let settings = settings("").expect("no flag is needed");
-    assert_eq!((settings.host.as_str(), settings.port), ("localhost", 1883));
+    assert_eq!((settings.target.host.as_str(), settings.target.port), ("localhost", 1883));
     assert_eq!(settings.options.version, Version::V311);
     assert!(settings.options.clean_start);
     assert_eq!(settings.options.client_id, "");
@@ -91,9 +91,12 @@ fn wrong_flags_say_what_to_do() {
         ("-p 70000", "70000"),
         ("-p 0", "0"),
         ("-V 6", "mqttv311"),
-        ("--cafile x", "TLS is not available yet"),
-        ("--unix x", "not available yet"),
-        ("-L mqtts://h/t", "not available yet"),
+        ("--cert x", "--key"),
+        ("--psk 00", "pre-shared"),
+        ("--tls-engine x", "--key"),
+        ("--tls-version tlsv1.1", "tlsv1.2"),
+        ("--unix x -h y", "cannot be used with"),
+        ("-L ftp://h/t", "not with ftp://"),
     ] {
         let error = settings(line).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");
@@ -103,4 +106,23 @@ fn wrong_flags_say_what_to_do() {
 #[test]
 fn a_password_alone_is_fine_in_mqtt_5() {
     assert_eq!(settings("-P secret -V 5").expect("right").options.password, Some(b"secret".to_vec()));
+}
+
+#[test]
+fn flags_and_urls_choose_the_transport() {
+    for (line, expected) in [
+        ("-h h", "tcp://h:1883"),
+        ("--cafile x", "tls://localhost:8883"),
+        ("--cafile x -p 1883", "tls://localhost:1883"),
+        ("--insecure -h ::1", "tls://[::1]:8883"),
+        ("--ws", "ws://localhost:8083"),
+        ("--ws /other --cafile x", "wss://localhost:8084"),
+        ("-L mqtts://h/t", "tls://h:8883"),
+        ("-L wss://h/mqtt", "wss://h:8084"),
+        ("-L quic://h/t", "quic://h:14567"),
+        ("--unix /run/x.sock", "unix:///run/x.sock"),
+        ("-L unix:///run/x.sock", "unix:///run/x.sock"),
+    ] {
+        assert_eq!(settings(line).expect(line).target.to_string(), expected, "{line}");
+    }
 }

@@ -1,27 +1,47 @@
-//! `-L`: address, credentials and topic in one word.
+//! `-L`: transport, address, credentials and topic in one word.
+
+use std::path::PathBuf;
+
+use crate::dial::Scheme;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url {
+    pub scheme: Scheme,
     pub username: Option<String>,
     pub password: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
     pub topic: Option<String>,
+    /// Path of a WebSocket upgrade.
+    pub path: Option<String>,
+    /// Path of a unix socket.
+    pub socket: Option<PathBuf>,
 }
 
 /// Reads `mqtt://[user[:password]@]host[:port]/topic`. User and password may be percent-encoded; the topic is taken as it
 /// stands, because `#` and `?` have their own meaning in it.
+///
+/// What stands behind the address of `ws://` and `wss://` is the path of the upgrade, and what stands behind `unix://` is the
+/// path of the socket: these hold no topic.
 pub fn parse(text: &str) -> Result<Url, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("{text:?} is no URL: write mqtt://[user[:password]@]host[:port]/topic"));
     };
-    match scheme {
-        "mqtt" | "tcp" => {}
-        "mqtts" | "ssl" | "ws" | "wss" => return Err(format!("{scheme}:// is not available yet: use mqtt://")),
-        _ => return Err(format!("a URL starts with mqtt://, not with {scheme}://")),
+    let Some(scheme) = Scheme::parse(scheme) else {
+        return Err(format!(
+            "a URL starts with mqtt://, mqtts://, ws://, wss://, quic:// or unix://, not with {scheme}://"
+        ));
+    };
+    if scheme == Scheme::Unix {
+        let socket = (!rest.is_empty()).then(|| rest.into());
+        let socket = socket.ok_or("the URL has no path: write unix:///path/of/socket")?;
+        return Ok(Url { scheme, socket: Some(socket), ..Url::default() });
     }
-    let Some((authority, topic)) = rest.split_once('/').filter(|(_, topic)| !topic.is_empty()) else {
-        return Err("the URL has no topic: write mqtt://host[:port]/topic".into());
+    let (authority, behind) = rest.split_once('/').unwrap_or((rest, ""));
+    let behind = (!behind.is_empty()).then_some(behind);
+    let (topic, path) = match scheme {
+        Scheme::Ws | Scheme::Wss => (None, behind.map(|path| format!("/{path}"))),
+        _ => (behind.map(str::to_owned), None),
     };
     let (credentials, address) = match authority.rsplit_once('@') {
         Some((credentials, address)) => (Some(credentials), address),
@@ -36,7 +56,7 @@ pub fn parse(text: &str) -> Result<Url, String> {
     if host.is_empty() {
         return Err("the URL has no host: write mqtt://host[:port]/topic".into());
     }
-    Ok(Url { username, password, host: Some(host.into()), port, topic: Some(topic.into()) })
+    Ok(Url { scheme, username, password, host: Some(host.into()), port, topic, path, socket: None })
 }
 
 fn address_parts(address: &str) -> Result<(&str, Option<u16>), String> {
@@ -83,17 +103,33 @@ mod tests {
     fn a_url_gives_its_parts() {
         let some = |text: &str| Some(text.to_owned());
         for (text, username, password, host, port, topic) in [
-            ("mqtt://h/t", None, None, "h", None, "t"),
-            ("mqtt://h:1884/a/b/#", None, None, "h", Some(1884), "a/b/#"),
-            ("mqtt://u@h/t", some("u"), None, "h", None, "t"),
-            ("mqtt://u:p%40x@h:1/t", some("u"), some("p@x"), "h", Some(1), "t"),
-            ("mqtt://u:p@x@h/t", some("u"), some("p@x"), "h", None, "t"),
-            ("mqtt://[::1]:1883/t", None, None, "::1", Some(1883), "t"),
-            ("mqtt://[::1]/t", None, None, "::1", None, "t"),
+            ("mqtt://h/t", None, None, "h", None, some("t")),
+            ("mqtt://h", None, None, "h", None, None),
+            ("mqtt://h:1884/a/b/#", None, None, "h", Some(1884), some("a/b/#")),
+            ("mqtt://u@h/t", some("u"), None, "h", None, some("t")),
+            ("mqtt://u:p%40x@h:1/t", some("u"), some("p@x"), "h", Some(1), some("t")),
+            ("mqtt://u:p@x@h/t", some("u"), some("p@x"), "h", None, some("t")),
+            ("mqtt://[::1]:1883/t", None, None, "::1", Some(1883), some("t")),
+            ("mqtt://[::1]/t", None, None, "::1", None, some("t")),
         ] {
-            let url = Url { username, password, host: some(host), port, topic: some(topic) };
+            let url = Url { username, password, host: some(host), port, topic, ..Url::default() };
             assert_eq!(parse(text), Ok(url), "{text}");
         }
+    }
+
+    #[test]
+    fn the_scheme_says_what_stands_behind_the_address() {
+        let path = |url: &Url| url.path.clone().unwrap_or_default();
+        for (text, scheme, expected) in
+            [("ws://h/mqtt", Scheme::Ws, "/mqtt"), ("wss://h:1/a/b", Scheme::Wss, "/a/b"), ("wss://h", Scheme::Wss, "")]
+        {
+            let url = parse(text).expect(text);
+            assert_eq!((url.scheme, path(&url).as_str(), &url.topic), (scheme, expected, &None), "{text}");
+        }
+        let url = parse("quic://h/t").expect("as mqtt");
+        assert_eq!((url.scheme, url.topic.as_deref()), (Scheme::Quic, Some("t")));
+        let url = parse("unix:///run/x.sock").expect("a path");
+        assert_eq!((url.scheme, url.socket), (Scheme::Unix, Some("/run/x.sock".into())));
     }
 
     #[test]
@@ -101,10 +137,8 @@ mod tests {
         for (text, expected) in [
             ("h/t", "mqtt://"),
             ("http://h/t", "not with http://"),
-            ("mqtts://h/t", "not available yet"),
-            ("mqtt://h", "no topic"),
-            ("mqtt://h/", "no topic"),
             ("mqtt:///t", "no host"),
+            ("unix://", "no path"),
             ("mqtt://h:0/t", "port"),
             ("mqtt://h:70000/t", "port"),
             ("mqtt://%zz@h/t", "percent"),

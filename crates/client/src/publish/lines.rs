@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use crate::console::Console;
-use crate::tcp::Arrival;
+use crate::link::Arrival;
 
 /// Lines from a thread that reads while the main thread serves the connection.
 pub(super) struct Lines {

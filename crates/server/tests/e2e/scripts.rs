@@ -9,36 +9,50 @@ use std::process::Command;
 use crate::broker::Broker;
 use crate::program::{Program, absent, installed};
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Runs a scenario with Paho.
+/// Runs a scenario with Paho against a broker of its own.
 fn paho(version: &str, scenario: &str) {
+    let broker = Broker::start();
+    paho_at(&format!("tcp://{}", broker.address()), None, version, scenario);
+}
+
+/// Runs a scenario with Paho at this URL.
+pub(crate) fn paho_at(url: &str, ca: Option<&Path>, version: &str, scenario: &str) {
     let python = repository().join(".cache/venv/bin/python");
     if !python.is_file() {
         return absent(&format!("{} does not exist", python.display()));
     }
-    run(Command::new(python).arg(repository().join("tests/e2e/paho/scenarios.py")), version, scenario);
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/e2e/paho/scenarios.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+    run(&mut command, url, ca, version, scenario);
 }
 
-/// Runs a scenario with MQTT.js.
+/// Runs a scenario with MQTT.js against a broker of its own.
 fn mqtt_js(version: &str, scenario: &str) {
+    let broker = Broker::start();
+    mqtt_js_at(&format!("tcp://{}", broker.address()), None, version, scenario);
+}
+
+/// Runs a scenario with MQTT.js at this URL.
+pub(crate) fn mqtt_js_at(url: &str, ca: Option<&Path>, version: &str, scenario: &str) {
     let Some(node) = installed("node", "nodejs") else { return };
     let module = repository().join("tests/e2e/node_modules/mqtt");
     if !module.is_dir() {
         return absent(&format!("{} does not exist", module.display()));
     }
-    run(Command::new(node).arg(repository().join("tests/e2e/js/scenarios.mjs")), version, scenario);
+    let mut command = Command::new(node);
+    command.arg(repository().join("tests/e2e/js/scenarios.mjs"));
+    run(&mut command, url, ca, version, scenario);
 }
 
-fn run(command: &mut Command, version: &str, scenario: &str) {
-    let broker = Broker::start();
-    let command = command
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .arg(format!("tcp://{}", broker.address()))
-        .args([version, scenario]);
-    Program::start(command).succeed();
+fn run(command: &mut Command, url: &str, ca: Option<&Path>, version: &str, scenario: &str) {
+    if let Some(ca) = ca {
+        command.env("BREAKWATER_CA", ca);
+    }
+    Program::start(command.args([url, version, scenario])).succeed();
 }
 
 #[test]

@@ -1,11 +1,10 @@
-//! The blocking shell around the client core: one TCP connection, one thread that reads it.
+//! The blocking shell around the client core: one connection, one thread that reads it.
 //!
 //! The main thread owns the core and writes; while a write stalls it goes on taking in what arrives, so that two peers
 //! that both wait for the other to read can't lock each other up.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::io::{ErrorKind, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
@@ -14,6 +13,7 @@ use breakwater_proto::{Instant, Split, split};
 
 use crate::args::Settings;
 use crate::console::Console;
+use crate::dial::{Outgoing, Seen, dial};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{Client, Event};
@@ -29,7 +29,7 @@ pub(crate) enum Arrival {
 /// One connection of one client. Owned by the main thread of the tool.
 pub(crate) struct Link {
     pub(crate) client: Client,
-    stream: TcpStream,
+    stream: Box<dyn Outgoing>,
     inbox: Receiver<Arrival>,
     nudge: SyncSender<Arrival>,
     backlog: VecDeque<Arrival>,
@@ -40,27 +40,29 @@ pub(crate) struct Link {
 const READ_BYTES: usize = 64 * 1024;
 /// Chunks under way from the reading thread: 1 MiB at most.
 const CHUNKS_MAX: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const WRITE_STALL: Duration = Duration::from_millis(100);
 /// How often the main thread looks whether it shall stop.
 const STOP_LOOK: Duration = Duration::from_millis(100);
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A TCP connection on which nothing was said yet.
+/// A connection on which nothing was said yet.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Outgoing>,
     inbox: Receiver<Arrival>,
     sender: SyncSender<Arrival>,
+    pub(crate) seen: Seen,
 }
 
 impl Wire {
     pub(crate) fn open(settings: &Settings) -> Result<Wire, Failure> {
-        let stream = dial(&settings.host, settings.port)?;
+        let dialled = dial(&settings.target)?;
         let (sender, inbox) = sync_channel(CHUNKS_MAX);
-        prepare(&stream, sender.clone())
+        let (reader, arrivals) = (dialled.reader, sender.clone());
+        thread::Builder::new()
+            .name("read".into())
+            .spawn(move || read(reader, &arrivals))
             .map_err(|error| Failure::new(Exit::USAGE, format!("can't use the connection: {error}")))?;
-        Ok(Wire { stream, inbox, sender })
+        Ok(Wire { stream: dialled.writer, inbox, sender, seen: dialled.seen })
     }
 }
 
@@ -69,7 +71,7 @@ impl Link {
     /// time.
     pub(crate) fn start(wire: Wire, settings: &Settings, mut client: Client, start: Clock) -> Link {
         client.connect(since(start));
-        let Wire { stream, inbox, sender } = wire;
+        let Wire { stream, inbox, sender, .. } = wire;
         let trace = settings.debug.then(Trace::default);
         Link { client, stream, inbox, nudge: sender, backlog: VecDeque::new(), start, trace }
     }
@@ -107,7 +109,7 @@ impl Link {
 
     /// Writes what is left, ends the stream in good order, and gives the client back.
     pub(crate) fn close(mut self, console: &mut Console) -> Client {
-        if self.flush(console) && self.stream.shutdown(Shutdown::Write).is_ok() {
+        if self.flush(console) && self.stream.end().is_ok() {
             // Closing while the server's bytes are unread would cut off ours on their way.
             let until = self.now() + CLOSE_TIMEOUT;
             while self.now() < until {
@@ -121,7 +123,7 @@ impl Link {
 
     /// Drops the connection as it is.
     pub(crate) fn leave(mut self) -> Client {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.stream.cut();
         self.client.on_closed();
         self.client
     }
@@ -153,10 +155,18 @@ impl Link {
             Trace::print(&out, '>', console);
         }
         let mut rest = out.as_slice();
-        while !rest.is_empty() {
-            match self.stream.write(rest) {
-                Ok(0) => return false,
-                Ok(written) => rest = &rest[written..],
+        let mut flushed = false;
+        while !flushed {
+            let result = match rest {
+                // What the transport has put around it may still wait.
+                [] => self.stream.flush().map(|()| flushed = true),
+                _ => match self.stream.write(rest) {
+                    Ok(0) => return false,
+                    result => result.map(|written| rest = &rest[written..]),
+                },
+            };
+            match result {
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     if console.is_stopped() {
@@ -181,43 +191,8 @@ fn since(start: Clock) -> Instant {
     Instant(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-fn dial(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = match (host, port).to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(_) => {
-            return Err(Failure::new(
-                Exit::USAGE,
-                format!("can't find the host {host:?}: check the name given with -h"),
-            ));
-        }
-    };
-    let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    let text = match last.kind() {
-        ErrorKind::ConnectionRefused => {
-            format!("nothing listens at {host}:{port}: start the server there, or give another address with -h and -p")
-        }
-        ErrorKind::TimedOut => format!("{host}:{port} doesn't answer: check the address and the firewall"),
-        _ => format!("can't connect to {host}:{port}: {last}"),
-    };
-    Err(Failure::new(Exit::USAGE, text))
-}
-
-fn prepare(stream: &TcpStream, sender: SyncSender<Arrival>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(WRITE_STALL))?;
-    let reader = stream.try_clone()?;
-    thread::Builder::new().name("read".into()).spawn(move || read(reader, &sender))?;
-    Ok(())
-}
-
 /// Ends when the connection or the receiver does.
-fn read(mut stream: TcpStream, sender: &SyncSender<Arrival>) {
+fn read(mut stream: Box<dyn Read + Send>, sender: &SyncSender<Arrival>) {
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let arrival = match stream.read(&mut buffer) {
