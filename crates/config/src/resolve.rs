@@ -1,9 +1,39 @@
-//! Settings in the shape that each plane reads.
+//! From sources to the plain options of each plane. All faults at once.
 
+mod effective;
+mod listeners;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater_router::RouterOptions;
+use breakwater_session::Limits;
 use breakwater_shard::Options;
+
+use crate::gather::{Gathered, Section};
+use crate::listener::Listener;
+use crate::raw::{Fault, Origin};
+use crate::setting::Store;
+use crate::surroundings::Surroundings;
+use crate::table::TABLE;
+use crate::{document, environment, flags};
+
+pub use effective::Effective;
+
+/// What the configuration is made of, the weakest first.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The file and its text.
+    pub file: Option<(Arc<Path>, String)>,
+    /// Environment variables; those that aren't ours are left alone.
+    pub environment: Vec<(String, String)>,
+    /// `--set`.
+    pub set: Vec<String>,
+    /// `--listen`.
+    pub listen: Vec<String>,
+}
 
 /// All settings, resolved: defaults filled in, checked against each other.
 #[derive(Clone, Debug, Default)]
@@ -13,21 +43,111 @@ pub struct Resolved {
     pub net: breakwater_net::Options,
     /// How long a stop may take before connections that don't drain are cut.
     pub drain: Duration,
+    pub reload: Reload,
+    /// The default listeners exist without being written down.
+    pub defaults: bool,
+    pub when_unavailable: WhenUnavailable,
+    /// Those that are enabled, by type and name.
+    pub listeners: Vec<Listener>,
+    /// Every value with where it comes from.
+    pub values: Vec<Effective>,
+    /// What is not wrong, but should be known: one line each.
+    pub remarks: Vec<String>,
 }
 
-impl Resolved {
-    /// Checks across settings; all faults at once.
-    pub(crate) fn settle(&mut self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let limits = &self.shard.limits;
-        if limits.session_expiry_default_s > limits.session_expiry_max_s {
-            faults.push("session.expiry_default is above session.expiry_max: raise one or lower the other".into());
+/// How a changed file is taken up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    pub watch: bool,
+    pub on_rebind: OnRebind,
+    pub drain_over_ms: u64,
+}
+
+/// What becomes of the connections of a listener that is removed or gets other sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRebind {
+    #[default]
+    Keep,
+    Drain,
+    Cut,
+}
+
+/// What a start does when a listener can't be opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenUnavailable {
+    #[default]
+    Stop,
+    Skip,
+}
+
+/// Resolves all settings. No input makes it panic; all faults of all sources come at once.
+pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec<Fault>> {
+    let mut gathered = Gathered::default();
+    if let Some((path, text)) = &sources.file {
+        gathered.take(document::entries(path, text));
+    }
+    gathered.take(environment::entries(&sources.environment));
+    gathered.take(flags::set(&sources.set));
+    gathered.take(flags::listen(&sources.listen));
+
+    let mut faults = std::mem::take(&mut gathered.faults);
+    let mut resolved = Resolved::default();
+    for (row, setting) in TABLE.iter().enumerate() {
+        let default = setting.default_value();
+        for value in default.iter().chain(gathered.settings.given(row).iter().map(|given| &given.value)) {
+            match setting.store {
+                Store::Limits(store) => store(&mut resolved.shard.limits, value),
+                Store::Node(store) => store(&mut resolved, value),
+            }
         }
-        if u64::from(limits.queue_bytes_max) > self.shard.memory_bytes {
-            faults.push("queue.max_bytes is above limits.memory: one client could fill a shard; lower it".into());
+    }
+    check_limits(&resolved.shard.limits, &resolved, &gathered.settings, "", &mut faults);
+    // A smaller packet limit means a smaller one before CONNECT too, without having to say so.
+    resolved.shard.connect_bytes_max = resolved.shard.connect_bytes_max.min(resolved.shard.limits.packet_bytes_max);
+    resolved.net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
+    let zones = zones(&gathered, &resolved, &mut faults);
+    let base = sources.file.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
+    let drafts = listeners::drafts(&gathered, &resolved, around, &around.directory.join(base), &mut faults);
+    listeners::finish(drafts, &gathered, &zones, around, &mut resolved, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    resolved.values = effective::all(&gathered, &resolved);
+    Ok(resolved)
+}
+
+/// The limits of each zone: those of the broker, with what the zone has of its own.
+pub(crate) type Zones = BTreeMap<Box<str>, Arc<Limits>>;
+
+fn zones(gathered: &Gathered, resolved: &Resolved, faults: &mut Vec<Fault>) -> Zones {
+    let base = ("".into(), Arc::new(resolved.shard.limits.clone()));
+    let mut zones: Zones = std::iter::once(base).collect();
+    for (name, section) in &gathered.zones {
+        let mut limits = resolved.shard.limits.clone();
+        for (row, given) in &section.given {
+            if let (Store::Limits(store), Some(given)) = (TABLE[*row].store, given.last()) {
+                store(&mut limits, &given.value);
+            }
         }
-        // A smaller packet limit means a smaller one before CONNECT too, without having to say so.
-        self.shard.connect_bytes_max = self.shard.connect_bytes_max.min(limits.packet_bytes_max);
-        faults
+        check_limits(&limits, resolved, section, &format!("zones.{name}."), faults);
+        zones.insert(name.clone(), Arc::new(limits));
+    }
+    zones
+}
+
+/// Checks of limits against each other.
+fn check_limits(limits: &Limits, resolved: &Resolved, section: &Section, prefix: &str, faults: &mut Vec<Fault>) {
+    let mut fault = |key: &str, what: &str| {
+        let row = TABLE.iter().position(|setting| setting.key == key).unwrap_or_default();
+        let origin = section.given(row).last().map(|given| given.origin.clone());
+        // Of a zone: one of both stands there, or the fault is the broker's own and told once.
+        let origin = origin.or_else(|| section.origin.clone()).unwrap_or(Origin::Default);
+        faults.push(Fault { origin, key: format!("{prefix}{key}"), what: what.into() });
+    };
+    if limits.session_expiry_default_s > limits.session_expiry_max_s {
+        fault("session.expiry_default", "is above session.expiry_max: raise one or lower the other");
+    }
+    if u64::from(limits.queue_bytes_max) > resolved.shard.memory_bytes {
+        fault("queue.max_bytes", "is above limits.memory: one client could fill a shard; lower it");
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use breakwater_proto::{QoS, Version};
+use breakwater_proto::QoS;
 use breakwater_router::Strategy;
-use breakwater_session::{QueueFull, Versions};
+use breakwater_session::{Limits, QueueFull};
 
-use crate::{Applies, Kind, Resolved, Setting, Value};
-use Applies::{NewConnections, Restart};
-
-const VERSIONS: [(&str, Version); 3] = [("3.1", Version::V31), ("3.1.1", Version::V311), ("5.0", Version::V5)];
+use crate::listener::{VERSION_WORDS, versions};
+use crate::setting::Store;
+use crate::{Applies, Kind, OnRebind, Resolved, Setting, Value, WhenUnavailable};
+use Applies::{Live, NewConnections, Restart};
 
 const STRATEGIES: [(&str, Strategy); 7] = [
     ("random", Strategy::Random),
@@ -61,7 +61,7 @@ fn millis32(value: &Value) -> u32 {
 
 macro_rules! table {
     ($($key:literal, $kind:expr, $(word $word:literal = $special:expr,)? $default:literal, $applies:expr, $meaning:literal,
-       |$to:ident, $value:ident| $store:expr;)*) => {
+       $place:ident |$to:ident, $value:ident| $store:expr;)*) => {
         /// Every setting.
         pub const TABLE: &[Setting] = &[$(Setting {
             key: $key,
@@ -70,9 +70,11 @@ macro_rules! table {
             default: $default,
             applies: $applies,
             meaning: $meaning,
-            store: |$to: &mut Resolved, $value: &Value| $store,
+            store: table!(@store $place, $to, $value, $store),
         }),*];
     };
+    (@store limits, $to:ident, $value:ident, $store:expr) => { Store::Limits(|$to: &mut Limits, $value: &Value| $store) };
+    (@store node, $to:ident, $value:ident, $store:expr) => { Store::Node(|$to: &mut Resolved, $value: &Value| $store) };
     (@word) => { None };
     (@word $word:literal, $special:expr) => { Some(($word, $special)) };
 }
@@ -80,186 +82,201 @@ macro_rules! table {
 table! {
 "mqtt.max_packet_size", bytes(256, PACKET_MAX), "1MB", NewConnections,
     "Largest packet that a client may send. A 5.0 client is told.",
-    |to, value| to.shard.limits.packet_bytes_max = value.number() as u32;
-"mqtt.max_packet_size_connect", bytes(256, PACKET_MAX), "64KB", NewConnections,
+    limits |limits, value| limits.packet_bytes_max = value.number() as u32;
+"mqtt.max_packet_size_connect", bytes(256, PACKET_MAX), "64KB", Restart,
     "Largest packet before the client is let in. Never above `mqtt.max_packet_size`.",
-    |to, value| to.shard.connect_bytes_max = value.number() as u32;
-"mqtt.connect_timeout", seconds(1, 3600), "10s", NewConnections,
+    node |to, value| to.shard.connect_bytes_max = value.number() as u32;
+"mqtt.connect_timeout", seconds(1, 3600), "10s", Restart,
     "A connection that has not become a client by then is closed.",
-    |to, value| to.shard.connect_timeout_ms = millis32(value);
-"mqtt.versions", Kind::Several(&words(&VERSIONS)), "3.1,3.1.1,5.0", NewConnections,
+    node |to, value| to.shard.connect_timeout_ms = millis32(value);
+"mqtt.versions", Kind::Several(&VERSION_WORDS), "3.1,3.1.1,5.0", NewConnections,
     "Protocol versions that may connect.",
-    |to, value| {
-        let chosen = VERSIONS.iter().enumerate().filter(|(at, _)| value.number() & (1 << at) != 0);
-        to.shard.limits.versions = chosen.fold(Versions::NONE, |set, (_, (_, version))| set.with(*version));
-    };
+    limits |limits, value| limits.versions = versions(value);
 "mqtt.max_clientid_len", count(1, 65_535), "256", NewConnections,
     "Longest client identifier, in bytes.",
-    |to, value| to.shard.limits.client_id_bytes_max = value.number() as u16;
+    limits |limits, value| limits.client_id_bytes_max = value.number() as u16;
 "mqtt.max_clientid_len_v31", count(1, 65_535), "23", NewConnections,
     "The same for MQTT 3.1, whose text allows 23 bytes; many of its clients send more.",
-    |to, value| to.shard.limits.v31_client_id_bytes_max = value.number() as u16;
+    limits |limits, value| limits.v31_client_id_bytes_max = value.number() as u16;
 "mqtt.allow_empty_clientid", Kind::Flag, "true", NewConnections,
     "Give a name to clients that bring none (3.1.1 with clean session, and 5.0).",
-    |to, value| to.shard.limits.allow_empty_client_id = value.number() != 0;
+    limits |limits, value| limits.allow_empty_client_id = value.number() != 0;
 "mqtt.max_topic_levels", count(1, 32_768), "128", NewConnections,
     "Most levels in a topic or filter.",
-    |to, value| to.shard.limits.topic.levels_max = value.number() as u16;
+    limits |limits, value| limits.topic.levels_max = value.number() as u16;
 "mqtt.max_topic_length", bytes(1, 65_535), "4KB", NewConnections,
     "Longest topic or filter.",
-    |to, value| to.shard.limits.topic.bytes_max = value.number() as u16;
+    limits |limits, value| limits.topic.bytes_max = value.number() as u16;
 "mqtt.max_topic_alias", count(0, 65_535), "16", NewConnections,
     "Topic aliases that a 5.0 client may register with the broker; 0 for none.",
-    |to, value| to.shard.limits.topic_alias_in_max = value.number() as u16;
+    limits |limits, value| limits.topic_alias_in_max = value.number() as u16;
 "mqtt.max_topic_alias_out", count(0, 65_535), "16", NewConnections,
     "Topic aliases that the broker registers with one 5.0 client, if the client allows as many.",
-    |to, value| to.shard.limits.topic_alias_out_max = value.number() as u16;
+    limits |limits, value| limits.topic_alias_out_max = value.number() as u16;
 "mqtt.receive_maximum", count(1, 65_535), "1024", NewConnections,
     "QoS 1 and 2 messages that a 5.0 client may have under way to the broker. The client is told.",
-    |to, value| to.shard.limits.receive_maximum = value.number() as u16;
+    limits |limits, value| limits.receive_maximum = value.number() as u16;
 "mqtt.max_awaiting_rel", count(1, 65_535), "4096", NewConnections,
     "The same for 3.x clients, which can't be told: one that goes beyond is disconnected.",
-    |to, value| to.shard.limits.awaiting_release_max = value.number() as u16;
+    limits |limits, value| limits.awaiting_release_max = value.number() as u16;
 "mqtt.max_inflight", count(1, 65_535), "32", NewConnections,
     "QoS 1 and 2 messages under way to one client. A 5.0 client may ask for fewer.",
-    |to, value| to.shard.limits.inflight_max = value.number() as u16;
+    limits |limits, value| limits.inflight_max = value.number() as u16;
 "mqtt.max_inflight_bytes", bytes(1, u32::MAX as u64), "4MB", NewConnections,
     "Bytes of QoS 1 and 2 messages under way to one client: above it the next one waits. One message may always go.",
-    |to, value| to.shard.limits.inflight_bytes_max = value.number() as u32;
+    limits |limits, value| limits.inflight_bytes_max = value.number() as u32;
 "mqtt.max_subscriptions", count(1, NEVER), "1000", NewConnections,
     "Subscriptions of one client.",
-    |to, value| to.shard.limits.subscriptions_max = value.number() as u32;
+    limits |limits, value| limits.subscriptions_max = value.number() as u32;
 "mqtt.max_filters_per_subscribe", count(1, 65_535), "100", NewConnections,
     "Filters in one SUBSCRIBE or UNSUBSCRIBE.",
-    |to, value| to.shard.limits.filters_per_subscribe_max = value.number() as u16;
+    limits |limits, value| limits.filters_per_subscribe_max = value.number() as u16;
 "mqtt.max_user_properties", count(0, 65_535), "128", NewConnections,
     "User properties in one packet.",
-    |to, value| to.shard.limits.user_properties_max = value.number() as u16;
+    limits |limits, value| limits.user_properties_max = value.number() as u16;
 "mqtt.max_qos", count(0, 2), "2", NewConnections,
     "Highest QoS of a publish. Subscriptions are granted no more.",
-    |to, value| to.shard.limits.maximum_qos = QoS::from_bits(value.number() as u8).unwrap_or(QoS::ExactlyOnce);
+    limits |limits, value| limits.maximum_qos = QoS::from_bits(value.number() as u8).unwrap_or(QoS::ExactlyOnce);
 "mqtt.retain_available", Kind::Flag, "true", NewConnections,
     "Accept retained messages.",
-    |to, value| to.shard.limits.retain_available = value.number() != 0;
+    limits |limits, value| limits.retain_available = value.number() != 0;
 "mqtt.wildcard_subscription", Kind::Flag, "true", NewConnections,
     "Accept filters with `+` or `#`.",
-    |to, value| to.shard.limits.wildcard_available = value.number() != 0;
+    limits |limits, value| limits.wildcard_available = value.number() != 0;
 "mqtt.shared_subscription", Kind::Flag, "true", NewConnections,
     "Accept `$share/group/filter`.",
-    |to, value| to.shard.limits.shared_available = value.number() != 0;
+    limits |limits, value| limits.shared_available = value.number() != 0;
 "mqtt.subscription_identifiers", Kind::Flag, "true", NewConnections,
     "Accept subscription identifiers.",
-    |to, value| to.shard.limits.subscription_ids_available = value.number() != 0;
+    limits |limits, value| limits.subscription_ids_available = value.number() != 0;
 "mqtt.server_keepalive", seconds(1, 65_535), word "client" = 0, "client", NewConnections,
     "Keep alive that 5.0 clients must use instead of their own.",
-    |to, value| to.shard.limits.server_keep_alive_s = Some(secs(value) as u16).filter(|seconds| *seconds > 0);
+    limits |limits, value| limits.server_keep_alive_s = Some(secs(value) as u16).filter(|seconds| *seconds > 0);
 "mqtt.max_keepalive", seconds(1, 65_535), "65535s", NewConnections,
     "A 5.0 client that asks for a longer keep alive is given this one; at the default, none is.",
-    |to, value| to.shard.limits.keep_alive_max_s = secs(value) as u16;
+    limits |limits, value| limits.keep_alive_max_s = secs(value) as u16;
 "mqtt.keepalive_multiplier", Kind::Factor { min: 100, max: 1000 }, "1.5", NewConnections,
     "Silence after which a client is gone, as a multiple of its keep alive.",
-    |to, value| to.shard.limits.keep_alive_percent = value.number() as u16;
+    limits |limits, value| limits.keep_alive_percent = value.number() as u16;
 "mqtt.max_message_expiry", seconds(1, NEVER), word "none" = 0, "none", NewConnections,
     "Longest life of a message; also given to messages that name none.",
-    |to, value| to.shard.limits.message_expiry_max_s = Some(secs(value) as u32).filter(|seconds| *seconds > 0);
+    limits |limits, value| limits.message_expiry_max_s = Some(secs(value) as u32).filter(|seconds| *seconds > 0);
 "mqtt.response_information", Kind::Text { bytes_max: 4096 }, "", NewConnections,
     "Base of response topics, told to 5.0 clients that ask for it.",
-    |to, value| to.shard.limits.response_information = (!value.text().is_empty()).then(|| value.text().into());
+    limits |limits, value| limits.response_information = (!value.text().is_empty()).then(|| value.text().into());
 
 "session.expiry_default", seconds(0, NEVER), word "never" = NEVER * 1000, "2h", NewConnections,
     "How long the session of a 3.x client with clean session 0 outlives its connection.",
-    |to, value| to.shard.limits.session_expiry_default_s = secs(value) as u32;
+    limits |limits, value| limits.session_expiry_default_s = secs(value) as u32;
 "session.expiry_max", seconds(0, NEVER), word "never" = NEVER * 1000, "7d", NewConnections,
     "Longest session expiry that a 5.0 client may ask for; it is told when it gets less.",
-    |to, value| to.shard.limits.session_expiry_max_s = secs(value) as u32;
+    limits |limits, value| limits.session_expiry_max_s = secs(value) as u32;
 
 "queue.max_messages", count(0, NEVER), "1000", NewConnections,
     "Messages that wait for one slow or offline client.",
-    |to, value| to.shard.limits.queue_messages_max = value.number() as u32;
+    limits |limits, value| limits.queue_messages_max = value.number() as u32;
 "queue.max_bytes", bytes(0, NEVER), "8MB", NewConnections,
     "Bytes that wait for one slow or offline client.",
-    |to, value| to.shard.limits.queue_bytes_max = value.number() as u32;
+    limits |limits, value| limits.queue_bytes_max = value.number() as u32;
 "queue.store_qos0", Kind::Flag, "false", NewConnections,
     "Keep QoS 0 messages for offline clients too.",
-    |to, value| to.shard.limits.queue_qos0 = value.number() != 0;
+    limits |limits, value| limits.queue_qos0 = value.number() != 0;
 "queue.when_full", Kind::Choice(&["drop_oldest", "drop_newest"]), "drop_oldest", NewConnections,
     "Which message goes when a queue is full.",
-    |to, value| to.shard.limits.queue_full = if value.number() == 0 { QueueFull::DropOldest } else { QueueFull::DropNewest };
+    limits |limits, value| limits.queue_full = if value.number() == 0 { QueueFull::DropOldest } else { QueueFull::DropNewest };
 
 "retained.max_messages", count(0, NEVER), "1000000", Restart,
     "Retained messages, all told. New topics beyond it are not retained.",
-    |to, value| to.router.retained.count_max = value.number();
+    node |to, value| to.router.retained.count_max = value.number();
 "retained.max_bytes", bytes(0, 1 << 50), "512MB", Restart,
     "Bytes of retained messages, all told.",
-    |to, value| to.router.retained.bytes_max = value.number();
+    node |to, value| to.router.retained.bytes_max = value.number();
 "retained.max_payload", bytes(0, PACKET_MAX), "1MB", Restart,
     "Largest payload that is retained.",
-    |to, value| to.router.retained.payload_max = value.number() as u32;
+    node |to, value| to.router.retained.payload_max = value.number() as u32;
 "retained.per_turn", count(1, 1_000_000), "256", Restart,
     "Retained messages sent to one new subscriber before others get their turn.",
-    |to, value| to.shard.retained_per_turn = value.number() as u32;
+    node |to, value| to.shard.retained_per_turn = value.number() as u32;
 
 "shared.strategy", Kind::Choice(&words(&STRATEGIES)), "round_robin", Restart,
     "Which member of a shared subscription gets a message. `round_robin` is exact among the publishers of one shard, \
      `round_robin_per_group` among all at the price of a shared counter; `local` prefers members on the publisher's shard.",
-    |to, value| to.router.strategy = STRATEGIES.get(value.number() as usize).map_or(Strategy::RoundRobin, |row| row.1);
+    node |to, value| to.router.strategy = STRATEGIES.get(value.number() as usize).map_or(Strategy::RoundRobin, |row| row.1);
 
 "will.on_shutdown", Kind::Flag, "true", Restart,
     "Publish the wills of connected clients when the broker is told to stop.",
-    |to, value| to.shard.wills_on_shutdown = value.number() != 0;
+    node |to, value| to.shard.wills_on_shutdown = value.number() != 0;
 
 "sys.interval", seconds(1, 86_400), word "never" = 0, "60s", Restart,
     "Time between two publications of `$SYS`.",
-    |to, value| to.shard.sys_interval_s = secs(value) as u32;
+    node |to, value| to.shard.sys_interval_s = secs(value) as u32;
 "sys.for_all", Kind::Flag, "false", Restart,
     "Let clients that don't come from this machine read `$SYS`.",
-    |to, value| to.shard.sys_for_all = value.number() != 0;
+    node |to, value| to.shard.sys_for_all = value.number() != 0;
 "sys.node", Kind::Text { bytes_max: 128 }, "breakwater", Restart,
     "Name of this node in `$SYS`.",
-    |to, value| to.shard.node = value.text().into();
+    node |to, value| to.shard.node = value.text().into();
 
 "limits.connections", count(1, NEVER), "1000000", Restart,
     "Connections, all told. The limit of open files of the process sets a lower one.",
-    |to, value| to.net.connections_max = value.number() as usize;
+    node |to, value| to.net.connections_max = value.number() as usize;
 "limits.memory", bytes(1 << 20, 1 << 50), "1GB", Restart,
     "Bytes of queues and buffers in one shard: above it senders are slowed, further above it new clients are refused.",
-    |to, value| to.shard.memory_bytes = value.number();
+    node |to, value| to.shard.memory_bytes = value.number();
 "limits.out_buffer", bytes(4096, 1 << 30), "1MB", Restart,
     "Unsent bytes to one client above which its QoS 0 is dropped and its QoS 1 and 2 waits in the queue.",
-    |to, value| to.shard.out_buffer_bytes = value.number() as u32;
+    node |to, value| to.shard.out_buffer_bytes = value.number() as u32;
 "limits.write_stall", seconds(1, 3600), "10s", Restart,
     "A client that takes no byte for so long while bytes wait is disconnected.",
-    |to, value| to.shard.write_stall_ms = millis32(value);
+    node |to, value| to.shard.write_stall_ms = millis32(value);
 "limits.mailbox", bytes(64 << 10, 1 << 30), "4MB", Restart,
     "Bytes on their way from one shard to another above which the clients that send them are slowed.",
-    |to, value| to.shard.mailbox_bytes = value.number() as u32;
+    node |to, value| to.shard.mailbox_bytes = value.number() as u32;
 "limits.drain", seconds(0, 3600), "5s", Restart,
     "Time that a stop may take to bring out what is buffered.",
-    |to, value| to.drain = Duration::from_millis(value.number());
+    node |to, value| to.drain = Duration::from_millis(value.number());
 
 "net.backlog", count(1, 65_535), "4096", Restart,
     "Connections that the kernel holds until they are accepted (Linux: see also `net.core.somaxconn`).",
-    |to, value| to.net.backlog = value.number() as i32;
+    node |to, value| to.net.backlog = value.number() as i32;
 "net.nodelay", Kind::Flag, "true", Restart,
     "Send small packets at once (TCP_NODELAY).",
-    |to, value| to.net.nodelay = value.number() != 0;
+    node |to, value| to.net.nodelay = value.number() != 0;
 "net.accepts_per_turn", count(1, 65_536), "64", Restart,
     "Connections that a shard accepts before it turns to its clients again.",
-    |to, value| to.net.accepts_per_turn = value.number() as u32;
+    node |to, value| to.net.accepts_per_turn = value.number() as u32;
 
 "turn.read_bytes", bytes(1024, 1 << 30), "64KB", Restart,
     "Bytes read from one client before others get their turn.",
-    |to, value| to.shard.turn.read_bytes = value.number() as u32;
+    node |to, value| to.shard.turn.read_bytes = value.number() as u32;
 "turn.deliveries", count(1, NEVER), "16384", Restart,
     "Deliveries that one client may cause before others get their turn.",
-    |to, value| to.shard.turn.deliveries = value.number() as u32;
+    node |to, value| to.shard.turn.deliveries = value.number() as u32;
 "turn.appended_bytes", bytes(4096, 1 << 30), "4MB", Restart,
     "Bytes that one client's messages may put into buffers before others get their turn.",
-    |to, value| to.shard.turn.appended_bytes = value.number() as u32;
+    node |to, value| to.shard.turn.appended_bytes = value.number() as u32;
 "turn.mail_bytes", bytes(4096, 1 << 30), "1MB", Restart,
     "Bytes taken from one neighbour shard before others get their turn.",
-    |to, value| to.shard.turn.mail_bytes = value.number() as u32;
+    node |to, value| to.shard.turn.mail_bytes = value.number() as u32;
 "turn.timers", count(1, NEVER), "4096", Restart,
     "Timers fired in one turn.",
-    |to, value| to.shard.turn.timers = value.number() as u32;
+    node |to, value| to.shard.turn.timers = value.number() as u32;
+
+"listeners.defaults", Kind::Flag, "true", Live,
+    "The listeners `tcp.default`, `tls.default`, `ws.default`, `wss.default` and `quic.default` exist without being written down.",
+    node |to, value| to.defaults = value.number() != 0;
+"listeners.when_unavailable", Kind::Choice(&["stop", "skip"]), "stop", Restart,
+    "Whether a start goes on without a listener whose port is taken or whose certificate can't be read.",
+    node |to, value| to.when_unavailable = if value.number() == 0 { WhenUnavailable::Stop } else { WhenUnavailable::Skip };
+
+"reload.watch", Kind::Flag, "false", Live,
+    "Read the file again when it changes, and apply what it says. Otherwise on SIGHUP and `breakwater config reload`.",
+    node |to, value| to.reload.watch = value.number() != 0;
+"reload.on_rebind", Kind::Choice(&["keep", "drain", "cut"]), "keep", Live,
+    "What becomes of the connections of a listener that is removed or gets other sockets: they stay, end over \
+     `reload.drain_over`, or end at once.",
+    node |to, value| to.reload.on_rebind = [OnRebind::Keep, OnRebind::Drain, OnRebind::Cut][(value.number() as usize).min(2)];
+"reload.drain_over", seconds(1, 86_400), "60s", Live,
+    "Time over which connections that are drained end bit by bit, so that their clients don't all come back at once.",
+    node |to, value| to.reload.drain_over_ms = value.number();
 }

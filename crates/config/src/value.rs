@@ -1,6 +1,11 @@
 //! Kinds of values: how a setting is written, read, bounded and printed.
 
+mod number;
+
 use std::fmt::Write as _;
+
+use crate::raw::Raw;
+use number::{SIZES, TIMES, bits, digits, duration, hundredths, in_units, rate, size};
 
 /// What a setting may hold. Bounds are inclusive and in the unit in which the value is kept.
 #[derive(Clone, Copy, Debug)]
@@ -13,64 +18,116 @@ pub enum Kind {
     Duration { min_ms: u64, max_ms: u64 },
     /// A factor with up to two decimals, kept in hundredths.
     Factor { min: u64, max: u64 },
+    /// So many per second; bytes take a unit.
+    Rate { bytes: bool },
     /// `true` or `false`, kept as 1 or 0.
     Flag,
     /// One of some words, kept as its index.
     Choice(&'static [&'static str]),
-    /// One or more of some words, comma-separated, kept as a bit set.
+    /// One or more of some words, a list or comma-separated, kept as a bit set.
     Several(&'static [&'static str]),
     /// Text of at most that many bytes.
     Text { bytes_max: usize },
+    /// Text of a shape that whoever stores it knows.
+    Shape(&'static str),
+    /// A list of such texts, also comma-separated.
+    List(&'static str),
+    /// A list of tables with these keys.
+    Tables(&'static [&'static str]),
+    /// Text that is never shown.
+    Secret,
 }
 
-/// A value of a setting, parsed and inside its bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value of a setting, read and inside its bounds.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     Number(u64),
     Text(Box<str>),
+    List(Vec<Box<str>>),
+    Tables(Vec<Vec<(Box<str>, Box<str>)>>),
+}
+
+/// Longest text, and most items in a list.
+const TEXT_BYTES_MAX: usize = 4096;
+const ITEMS_MAX: usize = 1024;
+
+impl std::fmt::Debug for Value {
+    /// Texts may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "Number({number})"),
+            Self::Text(text) => write!(f, "Text of {} bytes", text.len()),
+            Self::List(items) => write!(f, "List of {}", items.len()),
+            Self::Tables(tables) => write!(f, "Tables of {}", tables.len()),
+        }
+    }
 }
 
 impl Value {
-    /// The number, 0 for text.
+    /// The number, 0 for what is none.
+    #[must_use]
     pub fn number(&self) -> u64 {
-        match self {
-            Self::Number(number) => *number,
-            Self::Text(_) => 0,
-        }
+        if let Self::Number(number) = self { *number } else { 0 }
     }
 
-    /// The text, empty for a number.
+    /// The text, empty for what is none.
+    #[must_use]
     pub fn text(&self) -> &str {
-        match self {
-            Self::Number(_) => "",
-            Self::Text(text) => text,
-        }
+        if let Self::Text(text) = self { text } else { "" }
+    }
+
+    /// The items, none for what is no list.
+    #[must_use]
+    pub fn items(&self) -> &[Box<str>] {
+        if let Self::List(items) = self { items } else { &[] }
+    }
+
+    /// The tables, none for what has none.
+    #[must_use]
+    pub fn tables(&self) -> &[Vec<(Box<str>, Box<str>)>] {
+        if let Self::Tables(tables) = self { tables } else { &[] }
     }
 }
 
-const SECOND: u64 = 1000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-
-/// Units of time, longest first, in milliseconds.
-const TIMES: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1)];
-
-/// Units of size, largest first.
-const SIZES: [(&str, u64); 4] = [("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
-
 impl Kind {
-    /// Reads a value. The error says what is allowed.
-    pub fn parse(self, text: &str) -> Result<Value, String> {
-        let number = match self {
-            Self::Text { bytes_max } => {
-                let fits = text.len() <= bytes_max && !text.chars().any(char::is_control);
-                return if fits { Ok(Value::Text(text.into())) } else { Err(self.wrong(text)) };
+    /// Reads what stands in a source. The error says what is allowed.
+    pub(crate) fn read(self, raw: &Raw) -> Result<Value, String> {
+        match (self, raw) {
+            (Self::List(_), Raw::Word(text)) if text.trim().is_empty() => Ok(Value::List(Vec::new())),
+            (Self::List(_), Raw::Word(text)) => self.list(text.split(',').map(str::trim)),
+            (Self::List(_), Raw::List(items)) => {
+                let words: Option<Vec<&str>> = items.iter().map(Raw::word).collect();
+                self.list(words.ok_or_else(|| self.wrong("a nested list"))?.into_iter())
             }
+            (Self::Tables(keys), Raw::List(items)) => tables(keys, items),
+            (Self::Tables(keys), table @ Raw::Table(_)) => tables(keys, std::slice::from_ref(table)),
+            (Self::Several(_), Raw::List(items)) => {
+                let words: Option<Vec<&str>> = items.iter().map(Raw::word).collect();
+                self.parse(&words.ok_or_else(|| self.wrong("a nested list"))?.join(","))
+            }
+            (_, Raw::Word(text)) => self.parse(text),
+            (_, Raw::List(_)) => Err(self.wrong("a list")),
+            (_, Raw::Table(_) | Raw::Section) => Err(self.wrong("a section")),
+        }
+    }
+
+    fn list<'a>(self, words: impl Iterator<Item = &'a str>) -> Result<Value, String> {
+        let items: Vec<Box<str>> = words.map(Into::into).collect();
+        let fits = items.len() <= ITEMS_MAX && items.iter().all(|item| plain(item, TEXT_BYTES_MAX));
+        if fits { Ok(Value::List(items)) } else { Err(format!("takes at most {ITEMS_MAX} items of plain text")) }
+    }
+
+    /// Reads one word.
+    pub(crate) fn parse(self, text: &str) -> Result<Value, String> {
+        let number = match self {
+            Self::Text { bytes_max } => return self.plain(text, bytes_max),
+            Self::Shape(_) | Self::Secret => return self.plain(text, TEXT_BYTES_MAX),
+            Self::List(_) | Self::Tables(_) => return Err(self.wrong(text)),
             Self::Count { .. } => digits(text),
             Self::Bytes { .. } => size(text),
             Self::Duration { .. } => duration(text),
             Self::Factor { .. } => hundredths(text),
+            Self::Rate { bytes } => rate(text, bytes),
             Self::Flag => match text {
                 "true" | "on" | "yes" | "1" => Some(1),
                 "false" | "off" | "no" | "0" => Some(0),
@@ -84,7 +141,12 @@ impl Kind {
         if (min..=max).contains(&number) { Ok(Value::Number(number)) } else { Err(self.wrong(text)) }
     }
 
+    fn plain(self, text: &str, bytes_max: usize) -> Result<Value, String> {
+        if plain(text, bytes_max) { Ok(Value::Text(text.into())) } else { Err(self.wrong(text)) }
+    }
+
     /// What is allowed, in words.
+    #[must_use]
     pub fn allowed(self) -> String {
         let (min, max) = self.bounds();
         match self {
@@ -92,11 +154,18 @@ impl Kind {
             Self::Choice(words) => words.join(", "),
             Self::Several(words) => format!("one or more of {}", words.join(",")),
             Self::Text { bytes_max } => format!("text of at most {bytes_max} bytes"),
+            Self::Shape(shape) => shape.into(),
+            Self::List(shape) => format!("a list of {shape}"),
+            Self::Tables(keys) => format!("a list of tables with the keys {}", keys.join(", ")),
+            Self::Secret => "text".into(),
+            Self::Rate { bytes: true } => "bytes per second, such as 1MB/s".into(),
+            Self::Rate { bytes: false } => "a number per second, such as 100/s".into(),
             _ => format!("{} to {}", self.written(min), self.written(max)),
         }
     }
 
     /// A number of this kind as a user would write it.
+    #[must_use]
     pub fn written(self, number: u64) -> String {
         match self {
             Self::Count { .. } => number.to_string(),
@@ -104,6 +173,8 @@ impl Kind {
             Self::Duration { .. } => in_units(number, &TIMES, "s"),
             Self::Factor { .. } if number.is_multiple_of(100) => (number / 100).to_string(),
             Self::Factor { .. } => format!("{}.{:02}", number / 100, number % 100).trim_end_matches('0').into(),
+            Self::Rate { bytes: true } => format!("{}/s", in_units(number, &SIZES, "B")),
+            Self::Rate { bytes: false } => format!("{number}/s"),
             Self::Flag => (number != 0).to_string(),
             Self::Choice(words) => words.get(number as usize).copied().unwrap_or_default().into(),
             Self::Several(words) => {
@@ -114,7 +185,28 @@ impl Kind {
                 }
                 text
             }
-            Self::Text { .. } => String::new(),
+            Self::Text { .. } | Self::Shape(_) | Self::List(_) | Self::Tables(_) | Self::Secret => String::new(),
+        }
+    }
+
+    /// A value of this kind in words for the terminal. Secrets stay hidden.
+    #[must_use]
+    pub fn shown(self, value: &Value) -> String {
+        match value {
+            _ if matches!(self, Self::Secret) => "***".into(),
+            Value::Number(number) => self.written(*number),
+            Value::Text(text) => text.to_string(),
+            Value::List(items) => items.join(", "),
+            Value::Tables(tables) => {
+                let table = |table: &Vec<(Box<str>, Box<str>)>| {
+                    let pair = |(key, text): &(Box<str>, Box<str>)| {
+                        let hidden = key.ends_with("password");
+                        format!("{key} = {}", if hidden { "***" } else { text })
+                    };
+                    format!("{{ {} }}", table.iter().map(pair).collect::<Vec<_>>().join(", "))
+                };
+                tables.iter().map(table).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -123,7 +215,7 @@ impl Kind {
             Self::Count { min, max } | Self::Bytes { min, max } | Self::Factor { min, max } => (min, max),
             Self::Duration { min_ms, max_ms } => (min_ms, max_ms),
             Self::Several(_) => (1, u64::MAX),
-            Self::Flag | Self::Choice(_) | Self::Text { .. } => (0, u64::MAX),
+            _ => (0, u64::MAX),
         }
     }
 
@@ -133,127 +225,45 @@ impl Kind {
             Self::Duration { .. } if bare => {
                 format!("needs a unit, such as {text}s ({})", self.allowed())
             }
-            _ => format!("takes {}", self.allowed()),
+            Self::Secret => "takes one line of text".into(),
+            _ => format!("takes {}, not {}", self.allowed(), quoted(text)),
         }
     }
 }
 
-fn digits(text: &str) -> Option<u64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { text.parse().ok() } else { None }
-}
-
-fn size(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        _ => return None,
-    };
-    digits(number)?.checked_mul(factor)
-}
-
-/// `15s`, `500ms`, `1h30m`; a plain `0` needs no unit.
-fn duration(text: &str) -> Option<u64> {
-    if text == "0" {
-        return Some(0);
+/// A text from outside as it may stand in a line for the terminal: short, and without control characters.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(64).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
     }
-    let (mut rest, mut total, mut any) = (text, 0_u64, false);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let factor = TIMES.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)?;
-        total = total.checked_add(digits(number)?.checked_mul(factor)?)?;
-        (rest, any) = (tail, true);
-    }
-    any.then_some(total)
+    format!("{shown:?}")
 }
 
-fn hundredths(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let scale = match fraction.len() {
-        1 => 10,
-        2 => 1,
-        _ => return None,
-    };
-    digits(whole)?.checked_mul(100)?.checked_add(digits(fraction)? * scale)
+fn plain(text: &str, bytes_max: usize) -> bool {
+    text.len() <= bytes_max && !text.chars().any(char::is_control)
 }
 
-fn bits(words: &[&str], text: &str) -> Option<u64> {
-    let mut set = 0;
-    for part in text.split(',') {
-        set |= 1 << words.iter().position(|word| *word == part.trim())?;
+fn tables(keys: &'static [&'static str], items: &[Raw]) -> Result<Value, String> {
+    let shape = Kind::Tables(keys);
+    if items.len() > ITEMS_MAX {
+        return Err(format!("takes at most {ITEMS_MAX} tables"));
     }
-    Some(set)
-}
-
-fn in_units(number: u64, units: &[(&str, u64)], zero: &str) -> String {
-    match units.iter().find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor)) {
-        Some((unit, factor)) => format!("{}{unit}", number / factor),
-        None => format!("{number}{zero}"),
+    let mut tables = Vec::new();
+    for item in items {
+        let Raw::Table(pairs) = item else { return Err(shape.wrong("something else")) };
+        let mut table = Vec::new();
+        for (key, raw) in pairs {
+            if !keys.contains(&&**key) {
+                return Err(format!("has tables with the keys {}, but not {}", keys.join(", "), quoted(key)));
+            }
+            let text = raw.word().filter(|text| plain(text, TEXT_BYTES_MAX));
+            table.push((key.clone(), text.ok_or_else(|| format!("takes plain text for {key}"))?.into()));
+        }
+        tables.push(table);
     }
+    Ok(Value::Tables(tables))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SPAN: Kind = Kind::Duration { min_ms: 0, max_ms: 7 * DAY };
-    const SIZE: Kind = Kind::Bytes { min: 1, max: 1 << 30 };
-
-    #[test]
-    fn sizes_count_in_1024() {
-        for (text, bytes) in [("1MB", 1 << 20), ("64 KiB", 64 << 10), ("12", 12), ("3b", 3), ("1g", 1 << 30)] {
-            assert_eq!(SIZE.parse(text), Ok(Value::Number(bytes)), "{text}");
-        }
-        for text in ["", "MB", "1.5MB", "1TB", "-1", "+1", "0", "2GB", "99999999999999999999GB"] {
-            assert!(SIZE.parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_need_a_unit() {
-        for (text, ms) in [("15s", 15_000), ("1h30m", 5_400_000), ("500ms", 500), ("0", 0), ("2d", 2 * DAY)] {
-            assert_eq!(SPAN.parse(text), Ok(Value::Number(ms)), "{text}");
-        }
-        for text in ["", "s", "15", "1w", "8d", "1h30", "-1s", "99999999999999999999d"] {
-            assert!(SPAN.parse(text).is_err(), "{text}");
-        }
-        assert!(SPAN.parse("15").unwrap_err().contains("15s"));
-    }
-
-    #[test]
-    fn what_is_written_reads_back() {
-        let words = Kind::Several(&["3.1", "3.1.1", "5.0"]);
-        let factor = Kind::Factor { min: 100, max: 1000 };
-        for (kind, number) in [
-            (SIZE, 1 << 20),
-            (SIZE, 1000),
-            (SPAN, 90_000),
-            (SPAN, 0),
-            (SPAN, 1),
-            (factor, 150),
-            (factor, 200),
-            (factor, 125),
-            (words, 0b101),
-            (Kind::Flag, 1),
-            (Kind::Choice(&["a", "b"]), 1),
-        ] {
-            assert_eq!(kind.parse(&kind.written(number)), Ok(Value::Number(number)), "{kind:?} {number}");
-        }
-    }
-
-    #[test]
-    fn words_outside_the_list_are_refused() {
-        assert!(Kind::Choice(&["a", "b"]).parse("c").is_err());
-        assert!(Kind::Several(&["a", "b"]).parse("").is_err());
-        assert!(Kind::Several(&["a", "b"]).parse("a,c").is_err());
-        assert!(Kind::Flag.parse("maybe").is_err());
-        assert!(Kind::Text { bytes_max: 3 }.parse("\u{1b}[m").is_err());
-    }
-}
+mod tests;

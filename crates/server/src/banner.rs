@@ -102,11 +102,12 @@ impl Exposure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use breakwater_config::resolve;
+    use breakwater_config::{Sources, Surroundings, read_bounded, resolve};
 
     fn shown(listeners: &[&str]) -> String {
         let listeners: Vec<SocketAddr> = listeners.iter().map(|text| text.parse().expect("an address")).collect();
-        let settings = resolve([]).expect("defaults");
+        let around = Surroundings { data: "/var".into(), directory: "/".into(), read: read_bounded };
+        let settings = resolve(&Sources::default(), &around).expect("defaults");
         let started = Started {
             listeners: &listeners,
             shards: 2,

@@ -7,16 +7,18 @@
 
 mod banner;
 mod cli;
+mod config;
 mod log;
 mod serve;
 mod signals;
+mod sources;
 
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::{Cli, Command, Page};
+use cli::{Cli, Command};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -33,11 +35,11 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => breakwater_client::subscribe::run(&args).into(),
         Command::Test(args) => breakwater_client::probe::run(&args).into(),
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
+        Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),
         Command::Version => print(&version()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),
         Command::Man { out: Some(folder) } => man_pages(&folder),
-        Command::Docs { page: Page::Settings } => print(breakwater_config::reference().as_bytes()),
     }
 }
 

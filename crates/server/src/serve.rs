@@ -2,24 +2,23 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use breakwater_config::Resolved;
-use breakwater_net::{Bind, ListenerOptions, Listening, Node, SocketOptions, Transport};
+use breakwater_net::{ListenerOptions, Listening, Node, Protocols, Transport};
 use breakwater_router::Router;
-use breakwater_shard::{Pages, Profile, Setup, Shard};
+use breakwater_shard::{Pages, Setup, Shard};
 
 use crate::banner::{Started, banner};
-use crate::cli::{ServeArgs, addresses};
+use crate::cli::ServeArgs;
 use crate::log::{self, Level, Log};
 use crate::{USAGE, complain, signals};
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
-    let (addresses, resolved) = match read(args) {
+    let (listeners, resolved) = match read(args) {
         Ok(read) => read,
         Err(faults) => {
             faults.iter().for_each(|fault| complain(fault));
@@ -30,7 +29,7 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
     let shards = args.shards.unwrap_or_else(cores);
     // Before there are threads: it reads the environment, and takes what it finds out of it.
     breakwater_net::take_inherited();
-    let (listening, faults) = breakwater_net::bind(vec![listener(&addresses, &resolved)], shards);
+    let (listening, faults) = breakwater_net::bind(listeners, shards);
     if !faults.is_empty() {
         faults.iter().for_each(|fault| complain(&fault.to_string()));
         return ExitCode::FAILURE;
@@ -44,34 +43,23 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// The listener that `--listen` asks for.
-fn listener(addresses: &[SocketAddr], resolved: &Resolved) -> ListenerOptions {
-    let name: Box<str> = "tcp.default".into();
-    let limits = Arc::new(resolved.shard.limits.clone());
-    ListenerOptions {
-        bind: addresses.iter().copied().map(Bind::Address).collect(),
-        socket: SocketOptions {
-            backlog: resolved.net.backlog,
-            nodelay: resolved.net.nodelay,
-            ..SocketOptions::default()
-        },
-        profile: Arc::new(Profile { name: name.clone(), limits, ..Profile::default() }),
-        name,
-        ..ListenerOptions::default()
+/// Listeners and settings; all faults at once.
+fn read(args: &ServeArgs) -> Result<(Vec<ListenerOptions>, Resolved), Vec<String>> {
+    let mut overrides = args.overrides.clone();
+    if overrides.listen.is_empty() {
+        // As long as anybody may connect, only who is on this machine does.
+        overrides.listen.push("tcp://127.0.0.1:1883".into());
     }
-}
-
-/// Addresses and settings; the faults of both at once.
-fn read(args: &ServeArgs) -> Result<(Vec<SocketAddr>, Resolved), Vec<String>> {
-    let settings = breakwater_config::resolve(args.set.iter().map(String::as_str));
-    match (addresses(&args.listen), settings) {
-        (Ok(addresses), Ok(resolved)) => Ok((addresses, resolved)),
-        (addresses, resolved) => {
-            let mut faults = addresses.err().unwrap_or_default();
-            faults.extend(resolved.err().unwrap_or_default());
-            Err(faults)
+    let resolved = args.places.resolve(&overrides)?;
+    let (mut listeners, mut faults) = (Vec::new(), Vec::new());
+    for options in resolved.listeners.iter().map(|listener| &listener.options) {
+        if options.protocols == Protocols::MQTT && options.proxy.is_none() {
+            listeners.push(options.clone());
+        } else {
+            faults.push(format!("{} can't be opened yet: only plain MQTT over TCP and unix sockets can", options.name));
         }
     }
+    if faults.is_empty() { Ok((listeners, resolved)) } else { Err(faults) }
 }
 
 fn run(
@@ -116,8 +104,7 @@ fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log)
         authorizer: policy,
         pages: Arc::new(Pages::new(shards)),
     };
-    let mut net = resolved.net.clone();
-    net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
+    let net = resolved.net.clone();
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
     breakwater_net::start(listening, shards, &net, engine, |_| Box::new(log.journal()))
 }

@@ -5,11 +5,18 @@ use breakwater_proto::{Disconnect, PacketKind, Publish, ReasonCode, UserProperti
 use crate::aliases::{AliasesIn, AliasesOut};
 use crate::{Limits, Terms};
 
+/// The one tree of topics that lies below no mountpoint.
+const BROKERS_OWN: &str = "$SYS/";
+
 /// Lives in the shard's connection slot, exactly as long as the connection.
 #[derive(Debug)]
 pub struct Link {
     /// The client's Maximum Packet Size; `u32::MAX` when it named none.
     pub maximum_packet_size: u32,
+    /// Its bytes differ from those for other clients, because of aliases or a mountpoint.
+    own_bytes: bool,
+    /// Bytes taken off the front of every topic that goes out.
+    mount: u16,
     pub(crate) aliases_in: Option<Box<AliasesIn>>,
     pub(crate) aliases_out: Option<Box<AliasesOut>>,
     /// Most deliveries of QoS 1 and 2 under way at once: the client's Receive Maximum and our bound, whichever is lower.
@@ -26,6 +33,8 @@ impl Link {
         let alias_out_max = if terms.version.is_v5() { terms.alias_out_max } else { 0 }; // [MQTT-3.1.2-27]
         Link {
             maximum_packet_size: terms.maximum_packet_size,
+            own_bytes: alias_out_max > 0,
+            mount: 0,
             aliases_in: None,
             aliases_out: (alias_out_max > 0).then(|| Box::new(AliasesOut::new(alias_out_max))),
             window: terms.receive_maximum.max(1), // [MQTT-4.9.0-1]
@@ -40,6 +49,8 @@ impl Link {
     pub fn unconnected() -> Link {
         Link {
             maximum_packet_size: u32::MAX,
+            own_bytes: false,
+            mount: 0,
             aliases_in: None,
             aliases_out: None,
             window: 1,
@@ -58,11 +69,32 @@ impl Link {
         }
     }
 
-    /// Whether deliveries may carry topic aliases, so that each client's bytes are its own.
+    /// For a client behind a mountpoint of that many bytes: all its messages are named below it, but those of the broker.
+    #[must_use]
+    pub fn mounted(self, bytes: u16) -> Link {
+        Link { mount: bytes, own_bytes: self.own_bytes || bytes > 0, ..self }
+    }
+
+    /// Bytes of the client's mountpoint, 0 for none.
     #[inline]
     #[must_use]
-    pub fn has_aliases(&self) -> bool {
-        self.aliases_out.is_some()
+    pub fn mount(&self) -> u16 {
+        self.mount
+    }
+
+    /// Whether deliveries may carry topic aliases or shortened topics, so that each client's bytes are its own.
+    #[inline]
+    #[must_use]
+    pub fn has_own_bytes(&self) -> bool {
+        self.own_bytes
+    }
+
+    /// A topic as the client knows it.
+    pub(crate) fn name_of<'t>(&self, topic: &'t str) -> &'t str {
+        if self.mount == 0 || topic.starts_with(BROKERS_OWN) {
+            return topic;
+        }
+        topic.get(usize::from(self.mount)..).unwrap_or(topic)
     }
 
     /// DISCONNECT as the last packet of the connection; 3.x has none from the server.

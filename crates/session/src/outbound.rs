@@ -332,8 +332,8 @@ fn write_shared(
 ) -> Fit {
     let view = message.view_ref();
     let layout = Layout::new(link.version, delivery.qos, delivery.retain);
-    let same_for_all = !link.version.is_v5()
-        || (link.aliases_out.is_none() && delivery.subscription_ids.is_empty() && view.expires_at.is_none());
+    let same_for_all = !link.has_own_bytes()
+        && (!link.version.is_v5() || (delivery.subscription_ids.is_empty() && view.expires_at.is_none()));
     if same_for_all && let Some(len) = message.encoded_len(layout) {
         let fit = fits(len, link, env);
         if fit == Fit::Sent && message.append_encoded(layout, packet_id, env.out) {
@@ -382,8 +382,8 @@ fn write_pending(link: &mut Link, pending: &Pending, packet_id: u16, dup: bool, 
 /// Encodes a PUBLISH into the out buffer if it has room and the client takes packets of that size.
 #[inline]
 fn write(link: &mut Link, publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
-    if link.aliases_out.is_some() {
-        return write_aliased(link, publish, env);
+    if link.has_own_bytes() {
+        return write_own(link, publish, env);
     }
     // Most packets are far from both bounds: no need to know their length to the byte.
     if ceiling(&publish) > env.room.min(link.maximum_packet_size as usize) {
@@ -396,9 +396,9 @@ fn write(link: &mut Link, publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
     Fit::Sent
 }
 
-/// The same for a client that takes topic aliases.
-fn write_aliased(link: &mut Link, mut publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
-    let topic = publish.topic;
+/// The same for a client that takes topic aliases, or has a mountpoint.
+fn write_own(link: &mut Link, mut publish: OutPublish<'_>, env: &mut Env<'_>) -> Fit {
+    let topic = link.name_of(publish.topic);
     let mut choice = match link.aliases_out.as_deref_mut() {
         Some(aliases) => aliases.choose(topic),
         None => AliasChoice::None,

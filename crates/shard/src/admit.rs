@@ -1,36 +1,37 @@
 //! From a CONNECT to a client: authentication, takeover, the session, CONNACK.
 
 use breakwater_contract::auth::AuthStage;
-use breakwater_contract::{Action, AuthRequest, AuthStep, Metric, Principal, Token, Verdict};
+use breakwater_contract::{AuthRequest, AuthStep, Metric, Principal, Token};
 use breakwater_proto::{
-    Auth, Connect, Instant, Message, MessageView, Packet, ReasonCode, Split, UserProperties, Version, Violation, Will,
-    decode, split,
+    Auth, Connect, Instant, Packet, ReasonCode, Split, UserProperties, Version, Violation, decode, split,
 };
 use breakwater_router::FilterId;
-use breakwater_session::{ConnAckFacts, Env, Link, Session, StoredWill, Terms, refuse};
+use breakwater_session::{ConnAckFacts, Env, Link, Session, Terms, refuse};
 
 use crate::conn::{Admission, Cause, NONE, Phase, hold, mark};
 use crate::driver::{Driver, Event};
 use crate::ingress::Step;
+use crate::mount;
 use crate::papers::Papers;
-use crate::publish::is_reserved;
 use crate::shard::{NEVER, Resident, Shard, hash_id, later};
 use crate::timers::HORIZON_MS;
 use crate::wheel::{Kind, Timer};
 
 /// An accepted CONNECT, on its way to a session.
-struct Entrant<'a> {
+pub(crate) struct Entrant<'a> {
     connect: &'a Connect<'a>,
     terms: &'a Terms,
     assigned: Option<&'a str>,
-    principal: Principal,
+    pub(crate) principal: Principal,
     auth_data: Option<Box<[u8]>>,
     /// Row of the profile that it will live by.
-    profile: u16,
+    pub(crate) profile: u16,
+    /// What its mountpoint puts in front of every topic.
+    pub(crate) mount: Option<Box<str>>,
 }
 
 impl Entrant<'_> {
-    fn client_id(&self) -> &str {
+    pub(crate) fn client_id(&self) -> &str {
         self.assigned.unwrap_or(self.connect.client_id) // [MQTT-3.1.3-7]
     }
 
@@ -75,8 +76,8 @@ impl<T: Send> Shard<T> {
         };
         match step {
             AuthStep::Accept { principal, data } => {
-                let entrant =
-                    Entrant { connect, terms, assigned: assigned.as_deref(), principal, auth_data: data, profile };
+                let assigned = assigned.as_deref();
+                let entrant = Entrant { connect, terms, assigned, principal, auth_data: data, profile, mount: None };
                 self.admit(driver, slot, entrant)?;
             }
             AuthStep::Refuse { reason, text } => {
@@ -281,6 +282,7 @@ impl<T: Send> Shard<T> {
                     principal,
                     auth_data: data,
                     profile,
+                    mount: None,
                 };
                 self.admit(driver, slot, entrant)
             }
@@ -314,9 +316,15 @@ impl<T: Send> Shard<T> {
         &mut self,
         driver: &mut D,
         slot: u32,
-        entrant: Entrant<'_>,
+        mut entrant: Entrant<'_>,
     ) -> Result<(), Cause> {
         let connect = entrant.connect;
+        let template = &self.profiles.profile(entrant.profile).mountpoint;
+        let limits = self.profiles.limits(entrant.profile).topic;
+        match mount::prefix(template, entrant.client_id(), connect.username, limits) {
+            Ok(prefix) => entrant.mount = prefix,
+            Err((reason, text)) => return Err(self.refuse_connect(driver, slot, connect, reason, Some(text))),
+        }
         if let Some(will) = &connect.will
             && let Some(reason) = self.will_denied(slot, &entrant, will)
         {
@@ -354,8 +362,11 @@ impl<T: Send> Shard<T> {
     /// [MQTT3-3.1.4-3].
     fn session_for<D: Driver<Transport = T>>(&mut self, driver: &mut D, entrant: &Entrant<'_>) -> (u32, bool) {
         let mut found = self.find(entrant.client_id());
+        // A session belongs to its mountpoint: below another one its subscriptions and messages have no names, and might be
+        // none of the client's business.
+        let elsewhere = |session| self.mount_of(session) != entrant.mount.as_deref().unwrap_or_default();
         if let Some(session) = found
-            && entrant.terms.clean_start
+            && (entrant.terms.clean_start || elsewhere(session))
         {
             self.end_session(driver, session); // [MQTT-3.1.2-4] [MQTT3-3.1.2-6]
             found = None;
@@ -375,6 +386,7 @@ impl<T: Send> Shard<T> {
             accounted: 0,
             accounted_away: false,
             profile: entrant.profile,
+            mount: entrant.mount.as_deref().map_or(0, |mount| mount.len() as u16),
             will_at: Instant(0),
             expires_at: Instant(0),
             check_at: NEVER,
@@ -383,6 +395,9 @@ impl<T: Send> Shard<T> {
         };
         self.profiles.hold(entrant.profile);
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
+        if let Some(mount) = &entrant.mount {
+            self.mounts.insert(session, mount.clone());
+        }
         let hash = hash_id(self.seed, entrant.client_id());
         let (sessions, seed) = (&self.sessions, self.seed);
         self.registry.insert_unique(hash, session, |slot| {
@@ -396,7 +411,7 @@ impl<T: Send> Shard<T> {
     fn bind(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
         let generation = self.conns.generation(slot).unwrap_or(0);
         let origin = self.subscriber_of(session).as_u64();
-        let will = entrant.connect.will.as_ref().map(|will| self.stored_will(will, origin)); // [MQTT-3.1.2-7]
+        let will = entrant.connect.will.as_ref().map(|will| self.stored_will(will, entrant.mount.as_deref(), origin)); // [MQTT-3.1.2-7]
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.conn = slot;
@@ -406,7 +421,8 @@ impl<T: Send> Shard<T> {
         conn.session = session;
         conn.phase = Phase::Ready;
         conn.profile = entrant.profile;
-        conn.link = Link::new(entrant.terms, self.profiles.limits(entrant.profile));
+        conn.link = Link::new(entrant.terms, self.profiles.limits(entrant.profile)).mounted(resident.mount);
+        conn.flags.marks.put(mark::SINGLE, resident.mount > 0);
         conn.flags.marks.put(mark::BRIDGE, entrant.terms.bridge);
         conn.keep_alive_ms = entrant.terms.keep_alive_ms;
         if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {
@@ -481,46 +497,6 @@ impl<T: Send> Shard<T> {
             self.account(session);
         }
         self.mark_dirty(slot);
-    }
-
-    /// `Some`: this will may not be published, so that the client is refused.
-    fn will_denied(&self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<ReasonCode> {
-        if !breakwater_proto::topic::within(will.topic, &self.profiles.limits(entrant.profile).topic) {
-            return Some(ReasonCode::TopicNameInvalid);
-        }
-        if is_reserved(will.topic) {
-            return Some(ReasonCode::NotAuthorized);
-        }
-        if self.open {
-            return None;
-        }
-        let conn = self.conns.get(slot)?;
-        let subject = breakwater_contract::auth::Subject {
-            token: self.token(slot, 0),
-            client_id: entrant.client_id(),
-            principal: &entrant.principal,
-            peer: conn.peer.address,
-        };
-        let action = Action::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
-        match self.authorizer.check(&subject, action) {
-            Verdict::Allow => None,
-            Verdict::Deny(reason) => Some(reason),
-            Verdict::Ask => Some(ReasonCode::NotAuthorized),
-        }
-    }
-
-    fn stored_will(&mut self, will: &Will<'_>, origin: u64) -> StoredWill {
-        let view = MessageView {
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            properties: will.properties, // [MQTT-3.1.3-10]
-            expires_at: None,
-            origin,
-        };
-        let message = Message::new(&view, &mut self.building);
-        StoredWill { message, delay_s: will.delay_s, expiry_s: will.expiry }
     }
 
     /// AUTH from a client: re-authentication, if its CONNECT had a method.

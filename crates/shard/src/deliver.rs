@@ -7,6 +7,7 @@ use breakwater_session::{Delivered, Delivery, Env, Shared};
 
 use crate::conn::{NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
+use crate::mount::has_name;
 use crate::route::Run;
 use crate::shard::Shard;
 
@@ -15,7 +16,7 @@ use crate::shard::Shard;
 const WRITE_THROUGH: usize = 8 * 1024;
 
 impl<T: Send> Shard<T> {
-    /// One message to one session. `None`: the session is gone.
+    /// One message to one session. `None`: the session is gone, or the topic has no name below its mountpoint.
     pub(crate) fn deliver_one(
         &mut self,
         message: &mut Shared<'_>,
@@ -48,6 +49,9 @@ impl<T: Send> Shard<T> {
             return None;
         };
         let (slot, profile) = (resident.conn, resident.profile);
+        if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
+            return None;
+        }
         // No memory for queues: see `memory.rs` for the bounds.
         let starved = match slot {
             NONE => self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2,
@@ -130,7 +134,7 @@ impl<T: Send> Shard<T> {
                 // QoS 0 that was kept while the client was away goes first [MQTT-4.6.0-5] [MQTT3-4.6.0-6].
                 let kept = self.profiles.limits(conn.profile).queue_qos0 && resident.session.has_backlog();
                 let metered = conn.flags.marks.has(mark::METERED);
-                grant.subscription_id() == 0 && !link.has_aliases() && fits && !kept && !metered
+                grant.subscription_id() == 0 && !link.has_own_bytes() && fits && !kept && !metered
             }
             _ => false,
         };

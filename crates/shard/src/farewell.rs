@@ -195,6 +195,9 @@ impl<T: Send> Shard<T> {
             self.router.remove(FilterId::from_u32(*id), who);
         }
         self.owed.remove(&session);
+        if resident.mount > 0 {
+            self.mounts.remove(&session);
+        }
         self.profiles.release(resident.profile);
         self.strike_off(&resident);
         let hash = hash_id(self.seed, resident.session.client_id());

@@ -9,6 +9,7 @@ use breakwater_session::{Acked, Env, Limits, Link, Received, Session, check_publ
 use crate::conn::{Cause, NONE, hold, mark};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
+use crate::mount::is_nameless;
 use crate::route::{Run, deliveries_in};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
@@ -109,16 +110,19 @@ impl<T: Send> Shard<T> {
         aliased: &mut String,
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
-        let topic = if publish.topic_alias.is_some() {
+        let (session, mount) = (conn.session, usize::from(conn.link.mount()));
+        let topic = if publish.topic_alias.is_some() || mount > 0 {
             aliased.clear();
+            if mount > 0 {
+                aliased.push_str(self.mounts.get(&session).map_or("", |prefix| prefix));
+            }
             aliased.push_str(conn.link.resolve_alias(publish)?);
             aliased.as_str()
         } else {
             publish.topic
         };
-        let session = conn.session;
         // Asked first: nothing may have happened yet if the packet has to wait.
-        let Some(denied) = self.permit_publish(slot, topic, publish) else { return Ok(false) };
+        let Some(denied) = self.permit_publish(slot, topic, mount, publish) else { return Ok(false) };
         self.count_publish(slot, publish.qos);
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         if publish.qos != QoS::AtMostOnce {
@@ -165,12 +169,20 @@ impl<T: Send> Shard<T> {
 
     /// `Some(Some(..))`: not to be routed, and this is what the client is told. `None`: it is not known yet.
     #[expect(clippy::option_option, reason = "not known, known to be fine, known to be denied")]
-    fn permit_publish(&mut self, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<Option<ReasonCode>> {
+    fn permit_publish(
+        &mut self,
+        slot: u32,
+        topic: &str,
+        mount: usize,
+        publish: &Publish<'_>,
+    ) -> Option<Option<ReasonCode>> {
         if !breakwater_proto::topic::within(topic, &self.limits_of(slot).topic) {
             return Some(Some(ReasonCode::TopicNameInvalid));
         }
+        // Rules speak of topics as their clients do.
+        let topic = topic.get(mount..).unwrap_or_default();
         let action = Action::Publish { topic, qos: publish.qos, retain: publish.retain };
-        let denied = if is_reserved(topic) {
+        let denied = if is_reserved(topic) || (mount > 0 && is_nameless(topic)) {
             Some(ReasonCode::NotAuthorized)
         } else {
             match self.verdict(slot, action, 0) {

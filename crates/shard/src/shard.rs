@@ -84,6 +84,8 @@ pub(crate) struct Resident {
     pub(crate) expires_at: Instant,
     /// Row of the profile that it lives by: that of its connection, or of its last one.
     pub(crate) profile: u16,
+    /// Bytes that its mountpoint puts in front of every topic; the text is in the shard's list.
+    pub(crate) mount: u16,
     /// When its next timer fires that still counts; [`NEVER`] while there is none.
     pub(crate) check_at: Instant,
     pub(crate) will_pending: bool,
@@ -107,6 +109,8 @@ pub struct Shard<T: Send> {
     pub(crate) conns: Slab<Conn>,
     pub(crate) sessions: Slab<Resident>,
     pub(crate) registry: HashTable<u32>,
+    /// Mountpoints of the sessions that have one, by slot.
+    pub(crate) mounts: BTreeMap<u32, Box<str>>,
     pub(crate) wheel: Wheel,
     pub(crate) due: Vec<Timer>,
     pub(crate) scratch: Vec<u8>,
@@ -200,6 +204,7 @@ impl<T: Send> Shard<T> {
             conns: Slab::default(),
             sessions: Slab::default(),
             registry: HashTable::new(),
+            mounts: BTreeMap::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
             scratch: vec![0; SCRATCH],

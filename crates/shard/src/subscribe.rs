@@ -9,7 +9,7 @@ use breakwater_proto::{
 };
 use breakwater_router::{Grant, PackedGrant, Subscribed};
 
-use crate::conn::{Cause, mark};
+use crate::conn::{Cause, NONE, mark};
 use crate::ingress::Spend;
 use crate::shard::Shard;
 use crate::sys::is_sys;
@@ -111,7 +111,9 @@ impl<T: Send> Shard<T> {
             FilterKind::Shared { filter, .. } => filter,
         };
         let shared = matches!(kind, FilterKind::Shared { .. });
-        if !breakwater_proto::topic::within(plain, &limits.topic) {
+        let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
+        let whole = self.mounted_filter(session, plain).ok_or(ReasonCode::TopicFilterInvalid)?;
+        if !breakwater_proto::topic::within(&whole, &limits.topic) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         if is_wildcard(plain) && !limits.wildcard_available {
@@ -122,8 +124,6 @@ impl<T: Send> Shard<T> {
         }
         self.permit_subscribe(slot, index as u32, plain, options)?;
         let qos = options.qos.min(limits.maximum_qos); // [MQTT-3.2.2-10]
-        let Some(conn) = self.conns.get(slot) else { return Err(ReasonCode::UnspecifiedError) };
-        let session = conn.session;
         let who = self.subscriber_of(session);
         let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
         let grant = Grant {
@@ -135,10 +135,10 @@ impl<T: Send> Shard<T> {
         };
         // A full session may still replace what it has; whether it has it only the router knows.
         let Subscribed { id, new } = match kind {
-            FilterKind::Plain(plain) => self.router.subscribe(plain, who, grant), // [MQTT-3.8.4-3]
-            FilterKind::Shared { group, filter } => {
+            FilterKind::Plain(_) => self.router.subscribe(&whole, who, grant), // [MQTT-3.8.4-3]
+            FilterKind::Shared { group, .. } => {
                 resident.shares = true;
-                self.router.subscribe_shared(group, filter, who, grant)
+                self.router.subscribe_shared(group, &whole, who, grant)
             }
         };
         if new {
@@ -156,7 +156,7 @@ impl<T: Send> Shard<T> {
         };
         if wanted && !shared {
             // Behind the insertion, never before: a message published in between is live or retained, not lost.
-            self.owe_retained(who, plain, PackedGrant::new(grant));
+            self.owe_retained(who, &whole, PackedGrant::new(grant));
         }
         Ok(qos.as_u8()) // [MQTT-3.8.4-7]
     }
@@ -212,13 +212,17 @@ impl<T: Send> Shard<T> {
                 ));
             }
             spend.deliveries = spend.deliveries.saturating_sub(COST);
-            let removed = match parse_filter(filter) {
-                Ok(FilterKind::Plain(plain)) => {
-                    self.forgive_retained(who, plain);
-                    self.router.unsubscribe(plain, who) // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+            let parsed = parse_filter(filter).ok().and_then(|kind| match kind {
+                FilterKind::Plain(plain) => Some((None, self.mounted_filter(session, plain)?)),
+                FilterKind::Shared { group, filter } => Some((Some(group), self.mounted_filter(session, filter)?)),
+            });
+            let removed = match parsed {
+                Some((None, whole)) => {
+                    self.forgive_retained(who, &whole);
+                    self.router.unsubscribe(&whole, who) // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
                 }
-                Ok(FilterKind::Shared { group, filter }) => self.router.unsubscribe_shared(group, filter, who),
-                Err(_) => {
+                Some((Some(group), whole)) => self.router.unsubscribe_shared(group, &whole, who),
+                None => {
                     codes.push(ReasonCode::TopicFilterInvalid.as_u8());
                     continue;
                 }

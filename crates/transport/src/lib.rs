@@ -6,6 +6,7 @@
 //! Not here: listeners and pollers (`net`), MQTT packets (`proto`).
 #![forbid(unsafe_code)]
 
+pub mod layers;
 pub mod proxy;
 pub mod sniff;
 pub mod tls;

@@ -14,7 +14,7 @@ mod identity;
 mod names;
 mod pbes2;
 #[cfg(test)]
-mod pki;
+pub(crate) mod pki;
 mod resolver;
 pub mod self_made;
 mod server;

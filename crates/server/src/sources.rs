@@ -1,0 +1,96 @@
+//! Where the configuration comes from on this machine: the file, the environment, the flags.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use breakwater_config::{CONFIG_VARIABLE, FILE_BYTES_MAX, Resolved, Sources, Surroundings, read_bounded};
+use clap::Args;
+
+/// Where the configuration and the data are.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Places {
+    /// The configuration [default: the first of ./breakwater.toml, $XDG_CONFIG_HOME/breakwater/breakwater.toml and
+    /// /etc/breakwater/breakwater.toml that there is].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the broker keeps what it has [default: /var/lib/breakwater, or ~/.local/share/breakwater].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// What the flags say besides.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Overrides {
+    /// Change a setting (docs/configuration.md lists them); may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub(crate) set: Vec<String>,
+    /// Listen here, and nowhere else than these flags say; may be given more than once. Also tls, ws, wss, quic and unix.
+    #[arg(long, value_name = "tcp://ADDR:PORT", global = true)]
+    pub(crate) listen: Vec<String>,
+}
+
+impl Places {
+    /// Path of the file, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        breakwater_config::file(self.config.as_deref(), |name| std::env::var_os(name), Path::is_file)
+    }
+
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        let directory = std::env::current_dir().unwrap_or_default();
+        let data = breakwater_config::data(self.data.as_deref(), |name| std::env::var_os(name), writable);
+        Surroundings { data: directory.join(data), directory, read: read_bounded }
+    }
+
+    /// Reads the file, if there is one, and the environment. The error is one line.
+    pub(crate) fn sources(&self, overrides: &Overrides) -> Result<Sources, String> {
+        let file = match self.file() {
+            Some(path) => {
+                Some((Arc::from(path.as_path()), read(&path).map_err(|fault| self.unreadable(&path, &fault))?))
+            }
+            None => None,
+        };
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            let name = name.into_string().ok()?;
+            // Whatever is no text is no value either, and is refused where the key is known.
+            Some((name, value.to_string_lossy().into_owned()))
+        };
+        let environment = std::env::vars_os().filter_map(text).collect();
+        Ok(Sources { file, environment, set: overrides.set.clone(), listen: overrides.listen.clone() })
+    }
+
+    fn unreadable(&self, path: &Path, fault: &str) -> String {
+        let by = if self.config.is_some() { "--config" } else { CONFIG_VARIABLE };
+        let named = self.config.is_some() || std::env::var_os(CONFIG_VARIABLE).is_some();
+        let by = if named { format!(" ({by} names it)") } else { String::new() };
+        format!("can't read the configuration {}{by}: {fault}", path.display())
+    }
+
+    /// All faults at once, one line each.
+    pub(crate) fn resolve(&self, overrides: &Overrides) -> Result<Resolved, Vec<String>> {
+        let sources = self.sources(overrides).map_err(|fault| vec![fault])?;
+        breakwater_config::resolve(&sources, &self.surroundings()).map_err(|faults| lines(&faults))
+    }
+}
+
+/// Text of a file; what is too long is refused later, with the place.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let bytes = read_bounded(path, FILE_BYTES_MAX + 1).map_err(|fault| fault.to_string())?;
+    String::from_utf8(bytes).map_err(|fault| format!("byte {} is not UTF-8", fault.utf8_error().valid_up_to() + 1))
+}
+
+pub(crate) fn lines(faults: &[breakwater_config::Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
+}
+
+/// Whether we may write there, or make it.
+#[cfg(unix)]
+fn writable(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let root = rustix::process::geteuid().is_root();
+    root || (path.is_dir() && access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok())
+}
+
+#[cfg(not(unix))]
+fn writable(path: &Path) -> bool {
+    path.is_dir()
+}

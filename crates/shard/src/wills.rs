@@ -1,0 +1,56 @@
+//! The will in a CONNECT: may it be published, and what is kept of it.
+
+use breakwater_contract::{Action, Verdict};
+use breakwater_proto::{Message, MessageView, ReasonCode, Will};
+use breakwater_session::StoredWill;
+
+use crate::admit::Entrant;
+use crate::mount::is_nameless;
+use crate::publish::is_reserved;
+use crate::shard::Shard;
+
+impl<T: Send> Shard<T> {
+    /// `Some`: this will may not be published, so that the client is refused.
+    pub(crate) fn will_denied(&self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<ReasonCode> {
+        let whole = entrant.mount.as_deref().map(|mount| format!("{mount}{}", will.topic));
+        let limits = self.profiles.limits(entrant.profile).topic;
+        if !breakwater_proto::topic::within(whole.as_deref().unwrap_or(will.topic), &limits) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        if is_reserved(will.topic) || (whole.is_some() && is_nameless(will.topic)) {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        if self.open {
+            return None;
+        }
+        let conn = self.conns.get(slot)?;
+        let subject = breakwater_contract::auth::Subject {
+            token: self.token(slot, 0),
+            client_id: entrant.client_id(),
+            principal: &entrant.principal,
+            peer: conn.peer.address,
+        };
+        let action = Action::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+        match self.authorizer.check(&subject, action) {
+            Verdict::Allow => None,
+            Verdict::Deny(reason) => Some(reason),
+            Verdict::Ask => Some(ReasonCode::NotAuthorized),
+        }
+    }
+
+    /// `mount`: what stands in front of every topic of the client.
+    pub(crate) fn stored_will(&mut self, will: &Will<'_>, mount: Option<&str>, origin: u64) -> StoredWill {
+        let whole = mount.map(|mount| format!("{mount}{}", will.topic));
+        let view = MessageView {
+            topic: whole.as_deref().unwrap_or(will.topic),
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties, // [MQTT-3.1.3-10]
+            expires_at: None,
+            origin,
+        };
+        let message = Message::new(&view, &mut self.building);
+        StoredWill { message, delay_s: will.delay_s, expiry_s: will.expiry }
+    }
+}
