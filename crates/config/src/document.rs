@@ -115,7 +115,8 @@ impl Walk<'_> {
     }
 }
 
-fn raw(value: &Value, text: &str, depth: usize) -> Result<Raw, String> {
+/// A value as it stands in a text, or as it was made without one.
+pub(crate) fn raw(value: &Value, text: &str, depth: usize) -> Result<Raw, String> {
     let written = || value.span().and_then(|span| text.get(span)).map(str::trim);
     let word = match value {
         _ if depth > DEPTH_MAX => return Err(format!("nests lists deeper than {DEPTH_MAX}")),

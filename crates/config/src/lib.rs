@@ -11,6 +11,7 @@ mod document;
 mod environment;
 mod flags;
 mod gather;
+pub mod import;
 mod listener;
 mod locate;
 mod nearest;

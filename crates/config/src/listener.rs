@@ -77,3 +77,12 @@ pub struct Listener {
     /// Zone that its terms come from; empty for none.
     pub zone: Box<str>,
 }
+
+/// Whether a key of a listener takes a value, as whoever writes a file for others has to know.
+pub(crate) fn accepts(kind: &str, key: &str, value: &toml_edit::Value) -> Result<(), String> {
+    let setting = LISTENER_TABLE.iter().find(|setting| setting.key == key).ok_or("does not exist")?;
+    let kind = Scheme::of(kind).ok_or("does not exist for a listener of that type")?;
+    let read = setting.read(&crate::document::raw(value, "", 0)?)?;
+    let mut scratch = Draft::new(kind, "scratch", &breakwater_net::Options::default());
+    (setting.store)(&mut scratch, &read, std::path::Path::new(""))
+}

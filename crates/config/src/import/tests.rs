@@ -1,0 +1,117 @@
+//! What each format becomes.
+
+mod emqx4;
+mod emqx5;
+mod mosquitto;
+
+use super::*;
+
+/// Reads a file that stands alone.
+fn read(format: Format, text: &str) -> Imported {
+    let imported = import(format, text, &mut Alone).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+    accounted(&imported, text);
+    imported
+}
+
+/// Every line with something in it is in the result, or a remark is made on it, or it holds others together.
+fn accounted(imported: &Imported, text: &str) {
+    let (name, fates) = &imported.fates[0];
+    assert_eq!((name, fates.len()), (&None, text.lines().count()));
+    let said = text.lines().filter(|line| !line.trim().is_empty() && !line.trim().starts_with(['#', '/'])).count();
+    let known = fates.iter().filter(|fate| !matches!(fate, Fate::Blank | Fate::Unread)).count();
+    assert!(known >= said, "{said} lines say something, {known} are accounted for:\n{text}\n{fates:?}");
+    for (line, fate) in (1..).zip(fates) {
+        let remark = imported
+            .remarks
+            .iter()
+            .any(|remark| remark.file.is_none() && (remark.line..=remark.last_line).contains(&line));
+        assert!(*fate != Fate::Unread, "line {line} was not read:\n{text}");
+        assert!(*fate != Fate::Remarked || remark, "line {line} has no remark:\n{text}\n{:?}", imported.remarks);
+    }
+    assert!(
+        !imported.remarks.iter().any(|remark| remark.text.contains("not understood as one of")),
+        "{:?}",
+        imported.remarks
+    );
+    assert!(imported.toml.to_string().parse::<DocumentMut>().is_ok());
+}
+
+/// The result is one that the broker starts with; what it can't start with for want of a file or a part, a remark says.
+fn starts(imported: &Imported) {
+    let around =
+        crate::Surroundings { data: "/data".into(), directory: "/".into(), read: |_, _| Ok(b"secret".to_vec()) };
+    let path = std::path::Path::new("/breakwater.toml").into();
+    let sources = crate::Sources { file: Some((path, imported.toml.to_string())), ..crate::Sources::default() };
+    let Err(faults) = crate::resolve(&sources, &around) else { return };
+    for fault in faults {
+        let told = ["tls.certificate", "tls.key", "tls.client_certificate"].iter().any(|key| fault.key.ends_with(key));
+        let word = if fault.key.ends_with("client_certificate") { "name the authorities" } else { "go together" };
+        assert!(told && imported.remarks.iter().any(|remark| remark.text.contains(word)), "{fault}\n{}", imported.toml);
+    }
+}
+
+/// The result without its first lines.
+fn toml(imported: &Imported) -> String {
+    let text = imported.toml.to_string();
+    let (_, body) = text.split_once("\n\n").unwrap_or(("", &text));
+    body.to_owned()
+}
+
+/// The value at a dotted path of the result, as it is written; the names of listeners have no dots here.
+fn value(imported: &Imported, path: &str) -> Option<String> {
+    let mut item = imported.toml.as_item();
+    for part in path.split('.') {
+        item = item.get(part)?;
+    }
+    item.as_value().map(|value| value.to_string().trim().to_owned())
+}
+
+/// Remarks on a line.
+fn on_line(imported: &Imported, line: u32) -> Vec<&Remark> {
+    imported
+        .remarks
+        .iter()
+        .filter(|remark| (remark.line..=remark.last_line).contains(&line) && remark.line > 0)
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused() {
+    let text = "x\n".repeat(BYTES_MAX / 2 + 1);
+    for format in [Format::Emqx4, Format::Emqx5, Format::Mosquitto] {
+        let faults = import(format, &text, &mut Alone).expect_err("too large");
+        assert!(faults[0].contains("too many"), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_file_of_our_own_is_not_imported() {
+    assert!(import(Format::Breakwater, "", &mut Alone).is_err());
+}
+
+#[test]
+fn a_remark_names_line_key_and_reason() {
+    let imported = read(Format::Emqx4, "\n\nlistener.tcp.a = 1\nlistener.tcp.a.acceptors = 8\n");
+    let remark = on_line(&imported, 4)[0].to_string();
+    assert!(remark.starts_with("line 4: listener.tcp.a.acceptors: not mapped: every shard"), "{remark}");
+}
+
+#[test]
+fn keys_with_control_characters_are_shown_without_them() {
+    let imported = read(Format::Emqx4, "list\u{1b}[31mener.x = 1\n");
+    assert!(!imported.remarks[0].to_string().contains('\u{1b}'));
+}
+
+#[test]
+fn neighbours_that_get_the_same_answer_get_one_remark() {
+    let imported = read(
+        Format::Emqx4,
+        "node.name = a\n# x\nnode.cookie = secret\nnode.data_dir = d\nmqtt.max_qos_allowed = 1\nnode.x = 1\n",
+    );
+    let lines: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].starts_with("lines 1 to 4: node.*: not mapped") && lines[1].starts_with("line 6: node.x"),
+        "{lines:?}"
+    );
+}
