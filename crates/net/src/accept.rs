@@ -30,6 +30,8 @@ pub(crate) struct Acceptor {
     paused_until: Option<Instant>,
     /// Connections of the whole node, at most.
     node_max: usize,
+    /// One of them may be ready. Otherwise none is: a turn looks at nothing else, however many there are.
+    any_ready: bool,
 }
 
 /// One listening socket, and what it listens for.
@@ -122,7 +124,7 @@ impl Ear {
 impl Acceptor {
     /// Listens nowhere yet.
     pub(crate) fn new(node_max: usize) -> Self {
-        Self { ears: Vec::new(), next: 0, reserve: reserve(), paused_until: None, node_max }
+        Self { ears: Vec::new(), next: 0, reserve: reserve(), paused_until: None, node_max, any_ready: false }
     }
 
     /// Listens with one socket more.
@@ -134,6 +136,7 @@ impl Acceptor {
             self.ears.push(None);
         }
         self.ears[at] = Some(ear);
+        self.any_ready = true;
         Ok(())
     }
 
@@ -161,6 +164,7 @@ impl Acceptor {
                 ear.last = Some(Last { left: LAST_MAX, _done: done });
                 // Its queue may have filled without a look at the poller.
                 ear.ready = true;
+                self.any_ready = true;
             }
             _ => *entry = None,
         }
@@ -170,17 +174,18 @@ impl Acceptor {
     pub(crate) fn edge(&mut self, ear: u32) {
         if let Some(Some(ear)) = self.ears.get_mut(ear as usize) {
             ear.ready = true;
+            self.any_ready = true;
         }
     }
 
     /// Whether another attempt may find something at once.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
-        self.paused_until.is_none() && self.ears.iter().flatten().any(|ear| ear.may_accept(now))
+        self.any_ready && self.paused_until.is_none() && self.ears.iter().flatten().any(|ear| ear.may_accept(now))
     }
 
     /// When accepting goes on, if it rests.
     pub(crate) fn rested_until(&self) -> Option<Instant> {
-        if self.paused_until.is_some() {
+        if self.paused_until.is_some() || !self.any_ready {
             return self.paused_until;
         }
         self.ears.iter().flatten().filter(|ear| ear.ready).filter_map(|ear| ear.rested_until).min()
@@ -194,7 +199,7 @@ impl Acceptor {
 
     /// One attempt to take a connection.
     pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
-        if self.paused_until.is_some_and(|until| now < until) {
+        if !self.any_ready || self.paused_until.is_some_and(|until| now < until) {
             return Accepted::Nothing;
         }
         self.paused_until = None;
@@ -227,6 +232,8 @@ impl Acceptor {
                 Err(_) => return Accepted::Nothing,
             }
         }
+        // Those that rest are.
+        self.any_ready = self.ears.iter().flatten().any(|ear| ear.ready);
         Accepted::Nothing
     }
 

@@ -1,7 +1,7 @@
 //! Opening, changing and closing listeners while the node runs.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,14 +45,17 @@ struct Kept {
     _file: Option<SocketFile>,
 }
 
-/// Time that shards may take to close their sockets. A shard turns in milliseconds; a port that is free a moment later than
+/// Time that shards may take to carry out an order. A shard turns in milliseconds; a port that is free a moment later than
 /// promised is better than a caller that hangs.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(5);
 
 impl Handle {
     /// Opens a listener. It takes connections when this returns.
     pub fn open(&self, options: ListenerOptions) -> Result<(), BindFault> {
         let mut book = self.book();
+        if self.inner.stop.asked() {
+            return Err(fault(&options.name, BindCause::Stopping));
+        }
         if book.find(&options.name).is_some() {
             return Err(fault(&options.name, BindCause::NameTaken));
         }
@@ -87,7 +90,7 @@ impl Handle {
             Arc::clone(&before)
         };
         let terms = Arc::new(Terms::new(options));
-        self.tell(&name, |_| Order::Terms(Arc::clone(&listener), Arc::clone(&terms)))?;
+        self.set_terms(&listener, &terms)?;
         let fresh = self.listen(&mut book, &listener, &terms, fresh)?;
         let entry = &mut book.entries[at];
         let (stay, leave) = std::mem::take(&mut entry.places)
@@ -146,9 +149,22 @@ impl Handle {
         let standing = Arc::new(Standing::new(name.clone(), since, Arc::clone(&self.inner.open)));
         let listener = book.roll.enroll(&standing).ok_or_else(|| fault(&name, BindCause::NoNumber))?;
         let terms = Arc::new(Terms::new(options));
-        self.tell(&name, |_| Order::Terms(Arc::clone(&listener), Arc::clone(&terms)))?;
+        self.set_terms(&listener, &terms)?;
         let places = self.listen(book, &listener, &terms, places)?;
         book.entries.push(Entry { listener, terms, places });
+        Ok(())
+    }
+
+    /// Tells all shards the terms of a listener, and waits until they know: a connection that one of them accepts may reach
+    /// any other at once.
+    fn set_terms(&self, listener: &Arc<Listener>, terms: &Arc<Terms>) -> Result<(), BindFault> {
+        let (done, known) = mpsc::channel();
+        let order = |_| Order::Terms { listener: Arc::clone(listener), terms: Arc::clone(terms), done: done.clone() };
+        self.tell(&terms.options.name, order)?;
+        drop(done);
+        if self.inner.running.load(Ordering::Acquire) {
+            let _ = known.recv_timeout(WAIT);
+        }
         Ok(())
     }
 
@@ -193,9 +209,8 @@ impl Handle {
         // Nobody finds a unix socket from here on.
         drop(places);
         drop(done);
-        match closed.recv_timeout(CLOSE_WAIT) {
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) | Ok(()) => Ok(()),
-        }
+        let _ = closed.recv_timeout(WAIT);
+        Ok(())
     }
 
     /// Leaves an order with each shard.

@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     /// Connections of the whole node.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) stop: Stop,
+    /// The shards have begun: until then they take orders and don't carry them out.
+    pub(crate) running: AtomicBool,
     origin: Origin,
 }
 
@@ -69,6 +71,7 @@ pub fn start<E: Engine>(
         book: Mutex::default(),
         open: Arc::default(),
         stop: Stop::new(shards),
+        running: AtomicBool::new(false),
         origin: Origin::start(),
     });
     let handle = Handle { inner };
@@ -107,6 +110,7 @@ pub fn start<E: Engine>(
         };
         threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(body)?);
     }
+    handle.inner.running.store(true, Ordering::Release);
     Ok(Node { threads, handle })
 }
 

@@ -17,7 +17,12 @@ use crate::roll::{Listener, Terms};
 /// One order.
 pub(crate) enum Order {
     /// These are the terms of a listener from here on.
-    Terms(Arc<Listener>, Arc<Terms>),
+    Terms {
+        listener: Arc<Listener>,
+        terms: Arc<Terms>,
+        /// Dropped when it is done.
+        done: Sender<()>,
+    },
     /// Listen here too.
     Listen(Box<Ear>),
     /// Stop listening at one place. What the kernel has queued there is still taken, unless `at_once`.

@@ -175,7 +175,7 @@ impl<E: Engine> Loop<E> {
     fn take_orders(&mut self, now: Instant) {
         for order in self.orders().take() {
             match order {
-                Order::Terms(listener, terms) => {
+                Order::Terms { listener, terms, done: _done } => {
                     self.engine.set_profile(listener.number, Arc::clone(&terms.options.profile));
                     if let Err(fault) = self.acceptor.change(&listener, &terms) {
                         self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));

@@ -73,7 +73,7 @@ fn rules_and_bounds_turn_connections_away() {
     for (address, expected) in
         at.into_iter().zip([Some(Refusal::Denied), Some(Refusal::ListenerFull), Some(Refusal::AddressFull), None])
     {
-        acceptor.ears.iter_mut().flatten().for_each(|ear| ear.ready = true);
+        (0..4).for_each(|ear| acceptor.edge(ear));
         let (_one, _two) = (connect(address), connect(address));
         let (mut held, mut refusals) = (Vec::new(), Vec::new());
         loop {

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use breakwater_contract::Completion;
 use breakwater_net::{Bind, Engine, Handle, Journal, ListenerOptions, Node, Options, Sockets, Transport};
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
@@ -19,6 +20,9 @@ pub(crate) struct Echo {
     ready: VecDeque<u32>,
     stopping: bool,
     pub(crate) patient: bool,
+    pub(crate) shard: u16,
+    /// Answers of slow planes.
+    answers: Vec<u32>,
 }
 
 impl Echo {
@@ -86,6 +90,9 @@ impl Engine for Echo {
     fn reclaim(&mut self, _: Box<Batch>) {}
 
     fn turn(&mut self, sockets: &mut Sockets, _: Clock) -> TurnEnd {
+        for slot in self.answers.drain(..) {
+            sockets.event(Event::Fault { text: &format!("durable {slot} at {}", self.shard) });
+        }
         while let Some(slot) = self.ready.pop_front() {
             if self.open[slot as usize].is_some() {
                 self.serve(sockets, slot);
@@ -103,6 +110,12 @@ impl Engine for Echo {
 
     fn connections(&self) -> usize {
         self.open.iter().flatten().count()
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        if let Completion::Durable { token, .. } = completion {
+            self.answers.push(token.slot);
+        }
     }
 
     fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, _: Instant) -> usize {
@@ -139,7 +152,7 @@ pub(crate) fn serve(shards: u16, options: &Options, patient: bool) -> (Node, Soc
     assert!(faults.is_empty(), "{faults:?}");
     let lines = Lines::default();
     let journal = lines.clone();
-    let engine = move |_, _| Echo { patient, ..Echo::default() };
+    let engine = move |shard, _| Echo { patient, shard, ..Echo::default() };
     let node = breakwater_net::start(listening, shards, options, engine, |_| Box::new(journal.clone()))
         .expect("threads can be started");
     let address = node.addresses()[0];

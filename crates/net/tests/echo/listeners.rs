@@ -242,3 +242,44 @@ fn a_unix_socket_is_served_like_a_port_and_its_file_goes_with_it() {
     assert!(!path.exists(), "the file goes with the node");
     std::fs::remove_dir_all(&folder).expect("an empty folder");
 }
+
+#[test]
+fn bytes_are_counted_by_listener() {
+    let (node, first, _) = serve(1, &Options::default(), false);
+    let handle = node.handle();
+    handle.open(listener("tcp.idle", [127, 0, 0, 1])).expect("a free port");
+    let mut stream = connect(first);
+    let mut sent = 0;
+    // A shard shows what it has counted once a second, in a turn.
+    while status(&handle, "tcp.first").bytes_in == 0 {
+        echo(&mut stream, b"counted");
+        sent += 7;
+    }
+    let first = status(&handle, "tcp.first");
+    assert!(first.bytes_in <= sent && first.bytes_out <= sent);
+    assert_eq!(status(&handle, "tcp.idle").bytes_in, 0);
+    node.stop(Duration::ZERO);
+    node.join();
+}
+
+#[test]
+fn an_answer_of_a_slow_plane_reaches_the_shard_that_asked() {
+    use breakwater_contract::{Completion, Completions as _, Token};
+
+    let (node, first, lines) = serve(3, &Options::default(), false);
+    let handle = node.handle();
+    // All shards sleep, or will: none has anything to do.
+    echo(&mut connect(first), b"here");
+    for (shard, slot) in [(0, 10), (2, 11), (2, 12), (9, 13)] {
+        let token = Token { shard, slot, generation: 0, sequence: 0 };
+        handle.complete(Completion::Durable { token, stored: true });
+    }
+    while lines.about("durable") < 3 {
+        std::thread::yield_now();
+    }
+    for line in ["durable 10 at 0", "durable 11 at 2", "durable 12 at 2"] {
+        assert_eq!(lines.about(line), 1);
+    }
+    node.stop(Duration::ZERO);
+    node.join();
+}
