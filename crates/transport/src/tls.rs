@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+mod certified;
 mod client;
 mod clients;
 mod connection;
@@ -12,6 +13,7 @@ mod files;
 mod hello;
 mod identity;
 mod names;
+mod ocsp;
 mod pbes2;
 #[cfg(test)]
 pub(crate) mod pki;
@@ -20,6 +22,7 @@ pub mod self_made;
 mod server;
 mod suites;
 
+pub use certified::EXPIRY_WARNING_DAYS;
 pub use client::{ClientTlsOptions, load_client};
 pub use clients::ClientCheck;
 pub use connection::{Plain, Progress, Tls, Window};
@@ -27,7 +30,8 @@ pub use facts::CertificateFacts;
 pub use fault::TlsFault;
 pub use files::TlsConfigFault;
 pub use identity::identity;
-pub use server::{EXPIRY_WARNING_DAYS, ServerTls, load_server};
+pub use ocsp::{OcspAnswer, OcspFault, OcspQuestion};
+pub use server::{ServerTls, load_server};
 
 /// TLS of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

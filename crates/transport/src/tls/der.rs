@@ -1,8 +1,11 @@
 //! DER, as much as encrypted keys and OCSP need: one level at a time, definite lengths only.
 
 pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BITS: u8 = 0x03;
 pub(crate) const OCTETS: u8 = 0x04;
 pub(crate) const OID: u8 = 0x06;
+pub(crate) const ENUMERATED: u8 = 0x0a;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// Reads one value after the other.
@@ -14,6 +17,8 @@ pub(crate) struct Der<'a>(pub(crate) &'a [u8]);
 pub(crate) struct Value<'a> {
     pub(crate) tag: u8,
     pub(crate) content: &'a [u8],
+    /// With its tag and length.
+    pub(crate) whole: &'a [u8],
 }
 
 impl<'a> Der<'a> {
@@ -30,8 +35,9 @@ impl<'a> Der<'a> {
             _ => return None,
         };
         let (content, rest) = rest.split_at_checked(len)?;
+        let whole = &self.0[..self.0.len() - rest.len()];
         self.0 = rest;
-        Some(Value { tag, content })
+        Some(Value { tag, content, whole })
     }
 
     /// The content of the next value, if it has this tag; else nothing is taken.
@@ -62,7 +68,6 @@ impl<'a> Der<'a> {
 }
 
 /// `content` with tag and length in front.
-#[cfg(test)]
 pub(crate) fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
     let len = content.len();
     let bytes = u32::try_from(len).expect("what is written here is short").to_be_bytes();

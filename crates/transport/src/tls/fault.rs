@@ -54,6 +54,8 @@ pub enum TlsFault {
     ServerNotTrusted(Box<str>),
     /// The client has ended the handshake or the connection with an alert.
     Alert(Box<str>),
+    /// The client has closed in the middle of the handshake.
+    ClosedEarly,
     /// A record does not decrypt: damaged on its way, or forged.
     BadRecord,
     /// The client breaks the protocol.
@@ -92,6 +94,7 @@ impl TlsFault {
             Self::Identity(_) => "certificate_identity",
             Self::ServerNotTrusted(_) => "server_not_trusted",
             Self::Alert(_) => "tls_alert",
+            Self::ClosedEarly => "tls_closed_early",
             Self::BadRecord => "tls_bad_record",
             Self::Misbehaved(_) | Self::TooLong => "tls_protocol",
             Self::KeyExhausted => "tls_key_exhausted",
@@ -194,6 +197,7 @@ impl TlsFault {
                 Self::ServerNotTrusted("it finds the certificate bad, or not made for the name it asked for".into())
             }
             AlertDescription::CertificateUnknown => Self::ServerNotTrusted("it doesn't say why".into()),
+            AlertDescription::CloseNotify | AlertDescription::UserCanceled => Self::ClosedEarly,
             AlertDescription::ProtocolVersion => Self::Version { newest: 0 },
             AlertDescription::InsufficientSecurity => Self::CipherSuite,
             AlertDescription::DecryptError => {
@@ -264,6 +268,7 @@ impl fmt::Display for TlsFault {
                 write!(f, "the client doesn't trust our certificate ({why}): give it the authority's certificate (--cafile)")
             }
             Self::Alert(what) => write!(f, "the client ended TLS with the alert {what}"),
+            Self::ClosedEarly => f.write_str("the client closed in the middle of the TLS handshake"),
             Self::BadRecord => f.write_str("a TLS record can't be decrypted: damaged on its way, or keys that don't match"),
             Self::Misbehaved(what) => write!(f, "the client breaks the TLS protocol: {what}"),
             Self::TooLong => f.write_str("the client sent a TLS handshake message beyond all bounds"),

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use crate::tls::clients::ClientCheck;
-use crate::tls::facts::{self, CertificateFacts};
-use crate::tls::files::{self, TlsConfigFault};
+use crate::tls::facts::CertificateFacts;
+use crate::tls::files::TlsConfigFault;
 use crate::tls::resolver::Resolver;
-use crate::tls::{CertificateFiles, OcspSource, TlsOptions, TlsVersion, clients, suites};
+use crate::tls::{OcspQuestion, TlsOptions, TlsVersion, certified, clients, suites};
 
 /// What a listener's TLS runs with, made by [`load_server`]. Replaced as a whole when files or settings change; connections
 /// that live keep what they began with.
@@ -25,6 +23,8 @@ pub struct ServerTls {
     pub certificates: Vec<CertificateFacts>,
     /// What is not well but no reason to refuse the start.
     pub warnings: Vec<TlsConfigFault>,
+    /// Questions whose answers are to be fetched and handed to [`ServerTls::staple`], each with the index of its certificate.
+    pub questions: Vec<(usize, OcspQuestion)>,
     resolver: Arc<Resolver>,
     clients: Option<ClientCheck>,
 }
@@ -33,8 +33,6 @@ pub struct ServerTls {
 const SESSIONS_MAX: usize = 1024;
 /// Protocols by ALPN: MQTT, what WebSocket and the API are negotiated as, and the name that AWS made common on port 443.
 const APPLICATION_PROTOCOLS: [&str; 3] = ["mqtt", "http/1.1", "x-amzn-mqtt-ca"];
-/// From so many days before its end on, a certificate's expiry is warned of.
-pub const EXPIRY_WARNING_DAYS: i64 = 30;
 
 impl ServerTls {
     /// Staples an OCSP answer to the certificate at `index`; later handshakes show it.
@@ -65,11 +63,12 @@ pub fn load_server(options: &TlsOptions, now_s: u64) -> Result<ServerTls, Vec<Tl
     }
     let mut entries = Vec::new();
     let mut certificates = Vec::new();
+    let mut questions = Vec::new();
     for files in &options.certificates {
-        if let Some((certified, facts)) = load_certified(files, &provider, now_s, &mut faults, &mut warnings) {
-            let names = facts.names.clone();
-            entries.push((names, certified));
-            certificates.push(facts);
+        if let Some(loaded) = certified::load_certified(files, &provider, now_s, &mut faults, &mut warnings) {
+            questions.extend(loaded.question.map(|question| (entries.len(), question)));
+            entries.push((loaded.facts.names.clone(), loaded.certified));
+            certificates.push(loaded.facts);
         }
     }
     let clients = clients::load_clients(options, &provider, now_s, &mut faults, &mut warnings);
@@ -78,7 +77,7 @@ pub fn load_server(options: &TlsOptions, now_s: u64) -> Result<ServerTls, Vec<Tl
     }
     let resolver = Arc::new(Resolver::new(entries));
     match build(options, provider, &versions, resolver.clone(), clients.as_ref()) {
-        Ok(config) => Ok(ServerTls { config: Arc::new(config), certificates, warnings, resolver, clients }),
+        Ok(config) => Ok(ServerTls { config: Arc::new(config), certificates, warnings, questions, resolver, clients }),
         Err(error) => Err(vec![TlsConfigFault::new(format!("TLS can't be set up: {error}"))]),
     }
 }
@@ -144,119 +143,6 @@ fn provider(
         }
     }
     Arc::new(provider)
-}
-
-/// One certificate with its key.
-fn load_certified(
-    files: &CertificateFiles,
-    provider: &CryptoProvider,
-    now_s: i64,
-    faults: &mut Vec<TlsConfigFault>,
-    warnings: &mut Vec<TlsConfigFault>,
-) -> Option<(CertifiedKey, CertificateFacts)> {
-    let chain = files::load_certificates(&files.certificate);
-    let key = files::load_key(files);
-    let ocsp = load_staple(files);
-    let (chain, key, ocsp) = match (chain, key, ocsp) {
-        (Ok(chain), Ok(key), Ok(ocsp)) => (chain, key, ocsp),
-        (chain, key, ocsp) => {
-            faults.extend([chain.err(), key.err(), ocsp.err()].into_iter().flatten());
-            return None;
-        }
-    };
-    let Some(mut facts) = CertificateFacts::of(&chain[0]) else {
-        faults.push(TlsConfigFault::at(
-            &files.certificate,
-            "its first certificate can't be decoded: copy the file again",
-        ));
-        return None;
-    };
-    facts.file.clone_from(&files.certificate);
-    let key = match provider.key_provider.load_private_key(key) {
-        Ok(key) => key,
-        Err(error) => {
-            faults.push(TlsConfigFault::at(
-                &files.key,
-                format!("this key can't be used ({error}): make one of ECDSA P-256/384/521, RSA of 2048 bits or more, or Ed25519"),
-            ));
-            return None;
-        }
-    };
-    let mut certified = CertifiedKey::new(chain, key);
-    certified.ocsp = ocsp;
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(_) => {
-            faults.push(TlsConfigFault::at(
-                &files.key,
-                format!("this key does not belong to the first certificate in {}: the server's own has to come first, and both be of one pair", files.certificate.display()),
-            ));
-            return None;
-        }
-    }
-    warnings.extend(files::world_readable(&files.key));
-    warn_of_certificate(&facts, &certified.cert, now_s, warnings);
-    Some((certified, facts))
-}
-
-fn load_staple(files: &CertificateFiles) -> Result<Option<Vec<u8>>, TlsConfigFault> {
-    match &files.ocsp {
-        Some(OcspSource::File(path)) => {
-            let bytes = files::load_bytes(path)?;
-            if bytes.first() != Some(&0x30) {
-                return Err(TlsConfigFault::at(
-                    path,
-                    "is no OCSP answer in DER: make one with openssl ocsp … -respout FILE",
-                ));
-            }
-            Ok(Some(bytes))
-        }
-        Some(OcspSource::Fetch) => Err(TlsConfigFault::at(
-            &files.certificate,
-            "ocsp = \"fetch\" is not supported: fetch the answer with openssl ocsp from time to time and name its file",
-        )),
-        None => Ok(None),
-    }
-}
-
-fn warn_of_certificate(
-    facts: &CertificateFacts,
-    chain: &[CertificateDer<'static>],
-    now_s: i64,
-    warnings: &mut Vec<TlsConfigFault>,
-) {
-    let file = &facts.file;
-    let days = facts.days_left(now_s);
-    if now_s > facts.not_after_s {
-        warnings.push(TlsConfigFault::at(
-            file,
-            format!("this certificate expired {} days ago: no client will accept it, renew it", -days),
-        ));
-    } else if now_s < facts.not_before_s {
-        warnings.push(TlsConfigFault::at(
-            file,
-            "this certificate is not valid yet: look at the clock here and where it was issued",
-        ));
-    } else if days < EXPIRY_WARNING_DAYS && !facts.self_made {
-        warnings.push(TlsConfigFault::at(file, format!("this certificate expires in {days} days: renew it")));
-    }
-    if facts.names.is_empty() {
-        warnings.push(TlsConfigFault::at(
-            file,
-            "this certificate has no subject alternative name: most clients refuse it, whatever its common name is",
-        ));
-    }
-    // Each has to be followed by its issuer; clients don't put a chain in order.
-    for pair in chain.windows(2) {
-        let (Some(child), Some(parent)) = (facts::parse(&pair[0]), facts::parse(&pair[1])) else { continue };
-        if child.issuer().as_raw() != parent.subject().as_raw() {
-            warnings.push(TlsConfigFault::at(
-                file,
-                "its chain is not in order: after each certificate has to come the one that issued it",
-            ));
-            break;
-        }
-    }
 }
 
 #[cfg(test)]

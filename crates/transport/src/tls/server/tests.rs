@@ -7,7 +7,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::*;
 use crate::tls::pki::{Authority, Leaf, Scratch, chmod, handshake, openssl, provider};
-use crate::tls::{CertificateField, ClientCertificate, KeyPassword, TlsFault, identity};
+use crate::tls::{CertificateField, CertificateFiles, ClientCertificate, KeyPassword, TlsFault, facts, identity};
 
 /// 2026-01-01.
 const NOW_S: u64 = 1_767_225_600;
