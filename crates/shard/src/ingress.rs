@@ -63,7 +63,11 @@ impl<T: Send> Shard<T> {
         let before = if conn.tail.len() <= SHORT_TAIL { conn.tail.len() } else { 0 };
         let metered = conn.flags.marks.has(mark::METERED);
         if metered {
-            limit = limit.min(before + self.readable_bytes(slot));
+            limit = limit.min(before.saturating_add(self.readable_bytes(slot)));
+            if limit == before {
+                self.scratch = scratch;
+                return self.throttle(slot);
+            }
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         scratch[..before].copy_from_slice(&conn.tail[..before]);

@@ -12,10 +12,11 @@ mod wills;
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use breakwater_contract::Metric;
 use breakwater_proto::{Packet, PacketKind, Publish, Version};
-use breakwater_shard::{Shard, TurnBudget};
+use breakwater_shard::{Profile, Rate, Rates, Shard, TurnBudget};
 
 use crate::network::Wire;
 use crate::received::Received;
@@ -93,6 +94,8 @@ pub(crate) struct Scene {
     pub(crate) wills: Wills,
     /// The broker has so little memory that it may have to drop anything.
     pub(crate) small: bool,
+    /// Clients of one listener have rates: what is due may take a while.
+    metered: bool,
     /// Logical time: counts what players do.
     pub(crate) tick: u64,
     trace: std::collections::VecDeque<String>,
@@ -153,6 +156,7 @@ impl Simulation {
         if tight {
             tighten(&mut plan, &mut chance);
         }
+        let metered = set_terms(&mut plan, seed);
         let count = 4 + chance.below(9) as usize;
         let role =
             |index: usize, chance: &mut Chance| if index == 0 { Role::watcher() } else { Role::any(chance, index) };
@@ -164,6 +168,7 @@ impl Simulation {
             ledger: Ledger::default(),
             wills: Wills::new(small),
             small,
+            metered,
             tick: 0,
             trace: std::collections::VecDeque::new(),
             trace_lines: TRACE,
@@ -311,7 +316,7 @@ impl Simulation {
                     self.players[index].connect(&mut self.scene);
                 }
             }
-            self.scene.world.advance(2);
+            self.scene.world.advance(if self.scene.metered { 150 } else { 2 });
             self.follow_events()?;
             self.check_now()?;
             quiet = if self.scene.fingerprint == before { quiet + 1 } else { 0 };
@@ -426,6 +431,40 @@ impl Simulation {
             None => Ok(()),
         }
     }
+}
+
+/// Listeners of the simulation: players come through one or the other.
+pub(crate) const LISTENERS: u16 = 2;
+
+/// Terms of the listeners. They follow from the seed and not from its chance: a quarter of the seeds has none, one the
+/// second listener's rates and other limits, one a mountpoint that both share, and one all of it and a short lifetime.
+fn set_terms(plan: &mut Plan, seed: u64) -> bool {
+    let (metered, mounted) = (seed % 2 == 1, seed % 4 >= 2);
+    let rate = |per_second| Rate { per_second, burst: 0 };
+    for listener in 0..LISTENERS {
+        let mut limits = plan.options.limits.clone();
+        let mut profile = Profile::default();
+        if listener == 1 && metered {
+            limits.inflight_max = 2;
+            limits.topic_alias_in_max = 1;
+            limits.topic_alias_out_max = 1;
+            profile.rates = Rates {
+                messages_in: rate(50 + seed % 100),
+                bytes_in: rate(30_000),
+                messages_out: rate(50 + seed % 70),
+                bytes_out: rate(40_000),
+            };
+        }
+        if listener == 1 && metered && mounted {
+            profile.lifetime_ms = 15_000;
+        }
+        if mounted {
+            profile.mountpoint = "site/".into();
+        }
+        profile.limits = Arc::new(limits);
+        plan.profiles.push((listener, Arc::new(profile)));
+    }
+    metered
 }
 
 /// Every bound so small that it is met all the time.

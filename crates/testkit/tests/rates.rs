@@ -5,7 +5,7 @@ use std::time::Duration;
 use breakwater_contract::Metric;
 use breakwater_proto::{Packet, PacketKind, QoS, ReasonCode, Version};
 use breakwater_shard::{Profile, Rate, Rates};
-use breakwater_testkit::{Broker, Client};
+use breakwater_testkit::{Broker, Client, out_publish};
 
 const OTHER: u16 = 2;
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,6 +85,31 @@ fn a_client_that_keeps_to_its_rate_is_never_paused() {
         assert_eq!(subscriber.payloads().len(), 1);
     }
     assert_eq!(broker.counter(Metric::ReadersThrottled), 0);
+}
+
+#[test]
+fn packets_in_pieces_pass_whatever_is_bounded() {
+    let many = rate(1_000_000, 1_000_000);
+    let free = Rates::default();
+    for rates in [
+        Rates { messages_in: many, ..free },
+        Rates { bytes_in: many, ..free },
+        Rates { messages_out: many, ..free },
+        Rates { bytes_out: many, ..free },
+        Rates { bytes_in: rate(50, 50), messages_in: rate(3, 3), ..free },
+    ] {
+        let broker = with_rates(rates);
+        let mut subscriber = subscriber(&broker, QoS::AtMostOnce);
+        let mut publisher = broker.client("publisher").on(OTHER).connect();
+        let mut bytes = Vec::new();
+        (0..5).for_each(|_| out_publish("t", QoS::AtMostOnce, false, 0, &[7; 10]).encode(Version::V5, &mut bytes));
+        for byte in bytes {
+            publisher.send(&[byte]);
+            broker.step();
+        }
+        broker.advance(3 * SECOND);
+        assert_eq!(subscriber.payloads(), vec![vec![7; 10]; 5], "{rates:?}");
+    }
 }
 
 #[test]

@@ -9,10 +9,10 @@ use breakwater_proto::{
     SubscribeOptions, Unsubscribe, UnsubscribeFilters, Version, Will,
 };
 
-use super::Scene;
 use super::chance::Chance;
 use super::ledger::Sent;
 use super::wills::{Attempt, Will as WillTerms};
+use super::{LISTENERS, Scene};
 
 /// Session expiry of 3.1.1 clients, as the broker's limits have it.
 const V3_EXPIRY_S: u32 = 7200;
@@ -200,7 +200,9 @@ impl Player {
         self.abandon();
         self.incarnation += 1;
         let shard = scene.chance.below(u64::from(scene.world.plan.shards)) as u16;
-        let link = scene.world.connect(Some(shard), 0);
+        // Players change between the listeners; those who watch must not miss anything for want of tokens.
+        let listener = (self.index as u32 + self.incarnation) as u16 % LISTENERS;
+        let link = scene.world.connect(Some(shard), if self.role.watches { 0 } else { listener });
         if scene.world.fabric.network.is_closed(link) {
             scene.note(format_args!("{} finds no room", self.id));
             scene.world.fabric.network.forget(link);

@@ -120,7 +120,7 @@ impl Wills {
     }
 
     fn on_disconnected(&mut self, noted: &Noted, attempt: Attempt, reason: &str, code: u8) -> Result<(), String> {
-        const EXPECTED: [u8; 6] = [0x00, 0x04, 0x80, 0x8D, 0x8E, 0x97];
+        const EXPECTED: [u8; 7] = [0x00, 0x04, 0x80, 0x8D, 0x8E, 0x97, 0xA0];
         let standing = self.standings.entry(attempt.player).or_default();
         if standing.live.take() != Some(noted.port) {
             return Err(format!("port {} ends, but another connection of its client was live", noted.port));
