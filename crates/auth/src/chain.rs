@@ -99,6 +99,12 @@ impl Chain {
     pub fn start(&self, completions: Arc<dyn Completions>) -> io::Result<()> {
         self.desk.start(completions)
     }
+
+    /// Ends these threads, and waits until what they have to write is written.
+    pub fn stop(&self) {
+        self.desk.stop();
+        self.desk.join();
+    }
 }
 
 impl Authenticator for Chain {

@@ -6,7 +6,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use breakwater_contract::{AuthRequest, AuthStep, Completion, Completions, Principal, Token};
@@ -40,6 +40,7 @@ pub(crate) struct Desk {
     roster: Arc<Roster>,
     witness: Arc<Witness>,
     threads: usize,
+    running: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct State {
@@ -67,6 +68,7 @@ impl Desk {
             roster,
             witness,
             threads: options.hashing_threads.max(1),
+            running: Mutex::default(),
         }
     }
 
@@ -74,12 +76,13 @@ impl Desk {
         if self.completions.set(completions).is_err() {
             return Err(io::Error::other("the threads that check passwords run already"));
         }
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..self.threads {
             let desk = Arc::clone(self);
-            thread::Builder::new().name(format!("password-{number}")).spawn(move || desk.hash())?;
+            running.push(thread::Builder::new().name(format!("password-{number}")).spawn(move || desk.hash())?);
         }
         let desk = Arc::clone(self);
-        thread::Builder::new().name("users".into()).spawn(move || desk.watch())?;
+        running.push(thread::Builder::new().name("users".into()).spawn(move || desk.watch())?);
         Ok(())
     }
 
@@ -87,6 +90,13 @@ impl Desk {
         self.state().stopping = true;
         self.work.notify_all();
         self.over.notify_all();
+    }
+
+    /// Waits until all threads have ended: after [`Desk::stop`].
+    pub(crate) fn join(&self) {
+        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        // One that has panicked has said so.
+        running.into_iter().for_each(|thread| _ = thread.join());
     }
 
     pub(crate) fn submit(&self, request: &AuthRequest<'_>, name: &str, password: &[u8]) -> Answer {

@@ -53,6 +53,14 @@ pub struct User {
     pub created_s: u64,
 }
 
+impl User {
+    /// When it was added, as the file has it.
+    #[must_use]
+    pub fn created(&self) -> String {
+        date::written(self.created_s)
+    }
+}
+
 /// What is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineFault {
@@ -190,9 +198,7 @@ impl Users {
 fn write_user(text: &mut String, name: &str, user: &User) {
     let flags = [(user.superuser, "superuser"), (user.disabled, "disabled")];
     let flags: Vec<&str> = flags.into_iter().filter_map(|(set, flag)| set.then_some(flag)).collect();
-    for (at, field) in
-        [name, &user.password.to_string(), &flags.join(","), &date::written(user.created_s)].into_iter().enumerate()
-    {
+    for (at, field) in [name, &user.password.to_string(), &flags.join(","), &user.created()].into_iter().enumerate() {
         if at > 0 {
             text.push(':');
         }

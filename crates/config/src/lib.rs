@@ -28,7 +28,7 @@ pub use listener::{Listener, Scheme};
 pub use locate::{CONFIG_VARIABLE, DATA_VARIABLE, data, file};
 pub use raw::{Fault, Origin};
 pub use reference::reference;
-pub use resolve::{Effective, OnRebind, Reload, Resolved, Sources, WhenUnavailable, resolve};
+pub use resolve::{Authentication, Effective, OnRebind, Reload, Resolved, Sources, WhenUnavailable, resolve};
 pub use setting::{Applies, Setting, Store};
 pub use surroundings::{Surroundings, read_bounded};
 pub use table::TABLE;

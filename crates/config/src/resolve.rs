@@ -43,6 +43,7 @@ pub struct Resolved {
     pub net: breakwater_net::Options,
     /// How long a stop may take before connections that don't drain are cut.
     pub drain: Duration,
+    pub authentication: Authentication,
     pub reload: Reload,
     /// The default listeners exist without being written down.
     pub defaults: bool,
@@ -53,6 +54,17 @@ pub struct Resolved {
     pub values: Vec<Effective>,
     /// What is not wrong, but should be known: one line each.
     pub remarks: Vec<String>,
+}
+
+/// Who may connect to the listeners that ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// A direct peer on loopback needs no name.
+    pub allow_anonymous_loopback: bool,
+    /// Threads that check passwords; none for as many as suit the machine.
+    pub hashing_threads: Option<u16>,
+    /// Users whose right password is remembered.
+    pub remembered_max: u32,
 }
 
 /// How a changed file is taken up.

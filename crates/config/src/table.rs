@@ -203,6 +203,17 @@ table! {
      `round_robin_per_group` among all at the price of a shared counter; `local` prefers members on the publisher's shard.",
     node |to, value| to.router.strategy = STRATEGIES.get(value.number() as usize).map_or(Strategy::RoundRobin, |row| row.1);
 
+"authentication.allow_anonymous_loopback", Kind::Flag, "true", Restart,
+    "Let clients in that connect straight from this machine and give no user name. Not what comes through a proxy.",
+    node |to, value| to.authentication.allow_anonymous_loopback = value.number() != 0;
+"authentication.hashing_threads", count(1, 64), word "auto" = 0, "auto", Restart,
+    "Threads that check passwords, each with 19 MiB while it has work; `auto` is a quarter of the cores, at least 1 and at \
+     most 4.",
+    node |to, value| to.authentication.hashing_threads = Some(value.number() as u16).filter(|count| *count > 0);
+"authentication.remembered_passwords", count(0, 10_000_000), "100000", Restart,
+    "Users whose password was right once and is known again without hashing it; about 100 bytes each, 0 for none.",
+    node |to, value| to.authentication.remembered_max = value.number() as u32;
+
 "will.on_shutdown", Kind::Flag, "true", Restart,
     "Publish the wills of connected clients when the broker is told to stop.",
     node |to, value| to.shard.wills_on_shutdown = value.number() != 0;

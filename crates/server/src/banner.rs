@@ -11,6 +11,8 @@ pub(crate) struct Started<'a> {
     pub(crate) shards: u16,
     pub(crate) open_files: Option<u64>,
     pub(crate) settings: &'a Resolved,
+    /// How many users have a name.
+    pub(crate) users: usize,
     /// Path of this program, as it was called.
     pub(crate) program: &'a str,
 }
@@ -36,10 +38,12 @@ pub(crate) fn banner(started: &Started<'_>) -> String {
     }
     let _ = writeln!(text, "\n  limits     {}", limits(started.settings));
     if started.listeners.iter().any(|address| exposure(address.ip()) != Exposure::Machine) {
-        text.push_str(
-            "  warning    anybody who reaches these ports may publish and subscribe, and nothing is encrypted:\n",
-        );
-        text.push_str("             there is no authentication yet, so keep them behind a firewall\n");
+        let users = match started.users {
+            0 => "none yet, so that only this machine may connect; `users add NAME` lets others in".to_owned(),
+            count => format!("{count}; without a name only this machine may connect"),
+        };
+        let _ = writeln!(text, "  users      {users}");
+        text.push_str("  warning    nothing on these ports is encrypted, passwords neither\n");
     }
     let (program, target) = (started.program, target(started.listeners));
     let _ = writeln!(text, "Try it in another terminal:");
@@ -113,6 +117,7 @@ mod tests {
             shards: 2,
             open_files: Some(1024),
             settings: &settings,
+            users: 0,
             program: "breakwater",
         };
         banner(&started)
@@ -129,6 +134,7 @@ mod tests {
     #[test]
     fn open_ports_are_warned_about() {
         let text = shown(&["0.0.0.0:2883", "[::1]:1883"]);
+        assert!(text.contains("only this machine may connect") && text.contains("users add"), "{text}");
         assert!(text.contains("warning") && text.contains("from every network"), "{text}");
         assert!(text.contains("sub -p 2883 -t"), "{text}");
         assert!(text.lines().count() <= 15);

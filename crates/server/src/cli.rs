@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigCommand;
 use crate::log;
-use crate::sources::{Overrides, Places};
+use crate::sources::{Overrides, Place, Places};
+use crate::users::UsersCommand;
 
 /// An MQTT broker: 3.1, 3.1.1 and 5.0.
 #[derive(Parser)]
@@ -39,6 +40,13 @@ pub(crate) enum Command {
         places: Places,
         #[command(flatten)]
         overrides: Overrides,
+    },
+    /// Say who may connect: users and their passwords.
+    Users {
+        #[command(subcommand)]
+        command: UsersCommand,
+        #[command(flatten)]
+        place: Place,
     },
     /// Print the version.
     Version,

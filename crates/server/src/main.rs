@@ -8,10 +8,12 @@
 mod banner;
 mod cli;
 mod config;
+mod door;
 mod log;
 mod serve;
 mod signals;
 mod sources;
+mod users;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Test(args) => breakwater_client::probe::run(&args).into(),
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
         Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),
+        Command::Users { command, place } => users::run(&command, &place.directory()),
         Command::Version => print(&version()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),

@@ -13,6 +13,7 @@ use breakwater_shard::{Pages, Setup, Shard};
 
 use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
+use crate::door::Door;
 use crate::log::{self, Level, Log};
 use crate::{USAGE, complain, signals};
 
@@ -25,6 +26,13 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let door = match Door::new(&args.places.place, &resolved) {
+        Ok(door) => door,
+        Err(faults) => {
+            faults.iter().for_each(|fault| complain(fault));
+            return ExitCode::FAILURE;
+        }
+    };
     let open_files = breakwater_net::raise_open_files();
     let shards = args.shards.unwrap_or_else(cores);
     // Before there are threads: it reads the environment, and takes what it finds out of it.
@@ -34,7 +42,7 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
         faults.iter().for_each(|fault| complain(&fault.to_string()));
         return ExitCode::FAILURE;
     }
-    match run(args, listening, shards, &resolved, open_files) {
+    match run(args, listening, shards, &resolved, &door, open_files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             complain(&format!("can't start: {fault}"));
@@ -47,7 +55,7 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
 fn read(args: &ServeArgs) -> Result<(Vec<ListenerOptions>, Resolved), Vec<String>> {
     let mut overrides = args.overrides.clone();
     if overrides.listen.is_empty() {
-        // As long as anybody may connect, only who is on this machine does.
+        // Until all of the usual listeners can be opened.
         overrides.listen.push("tcp://127.0.0.1:1883".into());
     }
     let resolved = args.places.resolve(&overrides)?;
@@ -67,10 +75,12 @@ fn run(
     listening: Vec<Listening>,
     shards: u16,
     resolved: &Resolved,
+    door: &Door,
     open_files: Option<u64>,
 ) -> io::Result<()> {
     let (log, writer) = log::start(args.log)?;
-    let node = start(listening, shards, resolved, &log)?;
+    let node = start(listening, shards, resolved, door, &log)?;
+    door.open(Arc::new(node.handle()), &log)?;
     let (handle, drain, journal) = (node.handle(), resolved.drain, log.clone());
     // Before anything is printed: who reads that may send a signal at once.
     signals::on_stop(move |signal| {
@@ -78,21 +88,28 @@ fn run(
         handle.stop(drain);
     })?;
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
-    let started = Started { listeners: &node.addresses(), shards, open_files, settings: resolved, program: &program };
+    let started = Started {
+        listeners: &node.addresses(),
+        shards,
+        open_files,
+        settings: resolved,
+        users: door.roster.users().len(),
+        program: &program,
+    };
     // Nobody who reads it: not a reason to stop.
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");
     node.join();
+    door.close();
     log.say(Level::Info, "stopped");
     drop(log);
     writer.finish();
     Ok(())
 }
 
-fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log) -> io::Result<Node> {
+fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, door: &Door, log: &Log) -> io::Result<Node> {
     let mut router = resolved.router.clone();
     (router.shards, router.hash_seed) = (shards, chance());
-    let policy = Arc::new(breakwater_auth::Open);
     let setup = Setup {
         id: 0,
         shards,
@@ -100,8 +117,8 @@ fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, log: &Log)
         profiles: Vec::new(),
         router: Arc::new(Router::new(router)),
         seed: chance(),
-        authenticator: Arc::clone(&policy) as Arc<_>,
-        authorizer: policy,
+        authenticator: Arc::clone(&door.chain) as Arc<_>,
+        authorizer: Arc::new(breakwater_auth::Open),
         pages: Arc::new(Pages::new(shards)),
     };
     let net = resolved.net.clone();

@@ -13,6 +13,13 @@ pub(crate) struct Places {
     /// /etc/breakwater/breakwater.toml that there is].
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Where the data are.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Place {
     /// Where the broker keeps what it has [default: /var/lib/breakwater, or ~/.local/share/breakwater].
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
@@ -29,6 +36,18 @@ pub(crate) struct Overrides {
     pub(crate) listen: Vec<String>,
 }
 
+impl Place {
+    /// The directory, whether it exists or not.
+    pub(crate) fn directory(&self) -> PathBuf {
+        breakwater_config::data(self.data.as_deref(), |name| std::env::var_os(name), writable)
+    }
+
+    /// Flags that lead another command there, with a space in front; nothing if it goes there by itself.
+    pub(crate) fn flags(&self) -> String {
+        self.data.as_ref().map(|path| format!(" --data {}", path.display())).unwrap_or_default()
+    }
+}
+
 impl Places {
     /// Path of the file, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
@@ -37,8 +56,7 @@ impl Places {
 
     pub(crate) fn surroundings(&self) -> Surroundings {
         let directory = std::env::current_dir().unwrap_or_default();
-        let data = breakwater_config::data(self.data.as_deref(), |name| std::env::var_os(name), writable);
-        Surroundings { data: directory.join(data), directory, read: read_bounded }
+        Surroundings { data: directory.join(self.place.directory()), directory, read: read_bounded }
     }
 
     /// Reads the file, if there is one, and the environment. The error is one line.

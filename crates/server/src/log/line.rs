@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use breakwater_proto::ReasonCode;
 use breakwater_shard::{Event, Peer};
 
 use super::Level;
@@ -81,10 +82,15 @@ pub(super) struct Form {
     pub(super) stamp: Stamp,
 }
 
+/// With these words and no others of its own.
+const TOLD_ELSEWHERE: [ReasonCode; 2] = [ReasonCode::BadUserNameOrPassword, ReasonCode::NotAuthorized];
+
 /// How important an event is.
 pub(super) fn level(event: &Event<'_>) -> Level {
     match event {
         Event::Connected { .. } | Event::Disconnected { .. } => Level::Info,
+        // Of who is not let in, the chain tells itself: once for each address, with what to do.
+        Event::Refused { reason, .. } if TOLD_ELSEWHERE.iter().any(|code| code.name() == *reason) => Level::Debug,
         Event::Refused { .. } => Level::Warn,
         Event::Fault { .. } => Level::Error,
     }

@@ -50,7 +50,10 @@ impl Broker {
     }
 }
 
-/// The program that was built for this test.
+/// The program that was built for this test, with a data directory of its own that nobody has made yet.
 pub(crate) fn breakwater() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_breakwater"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_breakwater"));
+    let name = format!("breakwater-e2e-{}", std::process::id());
+    command.env("BREAKWATER_DATA", std::env::temp_dir().join(name));
+    command
 }

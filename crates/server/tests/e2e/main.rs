@@ -15,3 +15,4 @@ mod rumqttc_clients;
 mod scripts;
 mod starting;
 mod stopping;
+mod users;
