@@ -18,6 +18,7 @@ pub mod exit;
 pub mod format;
 pub mod probe;
 pub mod publish;
+pub mod quic;
 pub mod subscribe;
 
 pub mod dial;

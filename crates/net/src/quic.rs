@@ -1,4 +1,140 @@
-//! MQTT over QUIC.
+//! MQTT over QUIC: one thread with all endpoints, and a pipe from each connection to its shard.
+//!
+//! The thread does all of UDP, TLS and QUIC; a shard sees bytes of MQTT only. It starts with the first listener that wants it.
+//!
+//! What a client has to know:
+//!
+//! - ALPN is `mqtt`. There is no 0-RTT: nothing that could be replayed is taken before the handshake is done.
+//! - The first bidirectional stream that it opens is the control stream, and MQTT as on TCP. More of them are data streams
+//!   (`mux.rs` has the rules). Unidirectional streams and datagrams are not taken.
+//! - It may change its address: the connection, and with it the session, goes on. Access rules and counts stay with the address
+//!   that it came from.
+//! - A connection on which nothing arrives for the idle timeout (the smaller one of both sides) has ended, will and all. The
+//!   broker sends no packets of its own to keep it alive: a client either pings, by MQTT or by QUIC, or means to go.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "its endpoint comes next"))]
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicU16;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
+
+use crate::dock::Docks;
+use crate::quic::door::Door;
+use crate::roll::{Listener, Terms};
+
+mod config;
+mod door;
+mod junction;
 mod mux;
+
+pub(crate) use config::Crypto;
+
+/// QUIC of one node.
+pub(crate) struct Quic {
+    docks: Arc<Docks>,
+    node_max: usize,
+    /// The shard that the next connection goes to, for now: its client identifier decides where it stays.
+    turn: Arc<AtomicU16>,
+    running: Mutex<Option<Running>>,
+}
+
+/// The thread, once there is one.
+struct Running {
+    handle: runtime::Handle,
+    stop: oneshot::Sender<Duration>,
+    thread: JoinHandle<()>,
+}
+
+/// One UDP socket that is listened at.
+pub(crate) struct QuicPlace {
+    endpoint: Endpoint,
+    door: Arc<Door>,
+}
+
+impl Quic {
+    pub(crate) fn new(docks: Arc<Docks>, node_max: usize) -> Self {
+        Self { docks, node_max, turn: Arc::default(), running: Mutex::new(None) }
+    }
+
+    /// Takes connections at a socket.
+    pub(crate) fn open(
+        &self,
+        socket: UdpSocket,
+        listener: Arc<Listener>,
+        terms: Arc<Terms>,
+        crypto: Crypto,
+    ) -> io::Result<QuicPlace> {
+        let handle = self.runtime()?;
+        let _entered = handle.enter();
+        let config = config::server(&terms.options, &crypto);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
+        let door =
+            Arc::new(Door::new(Arc::clone(&self.docks), self.node_max, Arc::clone(&self.turn), listener, terms, crypto));
+        handle.spawn(Arc::clone(&door).serve(endpoint.clone()));
+        Ok(QuicPlace { endpoint, door })
+    }
+
+    /// The thread's runtime, which is started if need be.
+    fn runtime(&self) -> io::Result<runtime::Handle> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*running {
+            return Ok(running.handle.clone());
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("quic".into()).spawn(move || run(&runtime, stopped))?;
+        *running = Some(Running { handle: handle.clone(), stop, thread });
+        Ok(handle)
+    }
+
+    /// Ends the thread, after all shards have closed their connections: what they said last has this long to arrive.
+    pub(crate) fn stop(&self, wait: Duration) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { stop, thread, .. }) = running {
+            // An error here: the thread has ended.
+            let _ = stop.send(wait);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread: runs tasks until it is told to stop, and then while there are some, for a while.
+fn run(runtime: &Runtime, stopped: oneshot::Receiver<Duration>) {
+    runtime.block_on(async {
+        let wait = stopped.await.unwrap_or_default();
+        let tasks = runtime.metrics();
+        let step = Duration::from_millis(10);
+        let mut waited = Duration::ZERO;
+        while tasks.num_alive_tasks() > 0 && waited < wait {
+            tokio::time::sleep(step).await;
+            waited += step;
+        }
+    });
+}
+
+impl QuicPlace {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Other terms, and other certificates, for those who come from here on.
+    pub(crate) fn change(&self, listener: Arc<Listener>, terms: Arc<Terms>, crypto: Crypto) {
+        self.endpoint.set_server_config(Some(config::server(&terms.options, &crypto)));
+        self.door.change(listener, terms, crypto);
+    }
+
+    /// Takes no more connections. The socket is closed when the last one has ended, or now if they are to end at once.
+    pub(crate) fn close(self, at_once: bool) {
+        self.endpoint.set_server_config(None);
+        if at_once {
+            self.endpoint.close(VarInt::from_u32(door::SHUTTING_DOWN), b"the listener is closed");
+        }
+    }
+}

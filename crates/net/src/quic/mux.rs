@@ -46,6 +46,16 @@ pub(crate) enum Breach {
     Torn,
 }
 
+impl Breach {
+    /// What the client is told.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Misplaced(kind) => format!("{} belongs on the control stream", kind.name()),
+            Self::Torn => "a stream ended in the middle of a long packet".to_owned(),
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Mux {
     sides: Vec<Side>,

@@ -1,0 +1,201 @@
+//! Who comes in over QUIC: decided by the first packet, then by the handshake.
+//!
+//! Nothing is kept for a client before it is let in. When many handshakes are under way, a client has to show first that it
+//! hears what we send to its address (Retry); when there are far too many, it is turned away with one small packet.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use breakwater_contract::Identity;
+use breakwater_shard::Peer;
+use breakwater_transport::tls::identity;
+use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use super::config::Crypto;
+use super::junction;
+use crate::dock::{Docks, Turned};
+use crate::pipe::pipe;
+use crate::refusal::Refusal;
+use crate::roll::{Listener, Pass, Terms};
+use crate::sockets::Transport;
+
+/// Handshakes under way beyond which clients are turned away, as a multiple of where Retry begins, and at least so many.
+const OVERLOAD_FACTOR: u32 = 8;
+const OVERLOAD_MIN: u32 = 64;
+
+/// Reason codes of MQTT 5.0, as error codes of QUIC connections.
+pub(super) const SHUTTING_DOWN: u32 = 0x8B;
+const BUSY: u32 = 0x89;
+const NOT_AUTHORIZED: u32 = 0x87;
+const TIMED_OUT: u32 = 0x80;
+
+/// The door of one place.
+pub(super) struct Door {
+    docks: Arc<Docks>,
+    node_max: usize,
+    turn: Arc<AtomicU16>,
+    /// Handshakes under way, and connections that have not yet opened their control stream.
+    under_way: AtomicU32,
+    now: Mutex<Arc<Entrance>>,
+}
+
+/// What holds for those who come in. Replaced as a whole.
+struct Entrance {
+    listener: Arc<Listener>,
+    terms: Arc<Terms>,
+    crypto: Crypto,
+}
+
+/// One that is coming in.
+struct Guest {
+    door: Arc<Door>,
+    entrance: Arc<Entrance>,
+    address: SocketAddr,
+}
+
+impl Door {
+    pub(super) fn new(
+        docks: Arc<Docks>,
+        node_max: usize,
+        turn: Arc<AtomicU16>,
+        listener: Arc<Listener>,
+        terms: Arc<Terms>,
+        crypto: Crypto,
+    ) -> Self {
+        let now = Mutex::new(Arc::new(Entrance { listener, terms, crypto }));
+        Self { docks, node_max, turn, under_way: AtomicU32::new(0), now }
+    }
+
+    pub(super) fn change(&self, listener: Arc<Listener>, terms: Arc<Terms>, crypto: Crypto) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Entrance { listener, terms, crypto });
+    }
+
+    /// Runs until the endpoint is closed.
+    pub(super) async fn serve(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let address = incoming.remote_address();
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            let entrance = Arc::clone(&self.now.lock().unwrap_or_else(PoisonError::into_inner));
+            Guest { door: Arc::clone(&self), entrance, address }.knock(incoming);
+        }
+    }
+}
+
+impl Guest {
+    /// The first packet of a connection.
+    fn knock(self, incoming: Incoming) {
+        let under_way = self.door.under_way.load(Ordering::Relaxed);
+        let retry_above = self.entrance.terms.options.quic.retry_above;
+        if under_way >= retry_above.saturating_mul(OVERLOAD_FACTOR).max(OVERLOAD_MIN) {
+            incoming.refuse();
+            return self.refuse(Refusal::Overload, "");
+        }
+        if let Err(refusal) = self.entrance.terms.admits(self.address.ip()) {
+            incoming.refuse();
+            return self.refuse(refusal, "");
+        }
+        if under_way >= retry_above && !incoming.remote_address_validated() {
+            // It may be retried: its address is not validated.
+            let _ = incoming.retry();
+            return;
+        }
+        match self.pass().and_then(|pass| Ok((pass, incoming.accept().map_err(|_| Refusal::Tls)?))) {
+            Ok((pass, connecting)) => {
+                let step = UnderWay::enter(&self.door);
+                tokio::spawn(self.welcome(connecting, pass, step));
+            }
+            Err(refusal) => self.refuse(refusal, ""),
+        }
+    }
+
+    fn pass(&self) -> Result<Pass, Refusal> {
+        let Entrance { listener, terms, .. } = &*self.entrance;
+        let mut pass = Pass::enter(listener, terms, self.door.node_max)?;
+        pass.count(terms, self.address.ip())?;
+        Ok(pass)
+    }
+
+    /// The rest of its life.
+    async fn welcome(self, connecting: Connecting, pass: Pass, step: UnderWay) {
+        let limit = Duration::from_millis(self.entrance.terms.options.handshake_timeout_ms);
+        let (connection, control) = match tokio::time::timeout(limit, handshake(connecting)).await {
+            Ok(Ok(both)) => both,
+            Ok(Err(fault)) => return self.refuse(refusal_of(&fault), &fault.to_string()),
+            Err(_) => return self.refuse(Refusal::TimedOut, ""),
+        };
+        drop(step);
+        let identity = match self.identity(&connection) {
+            Ok(identity) => identity,
+            Err(fault) => {
+                connection.close(VarInt::from_u32(NOT_AUTHORIZED), fault.as_bytes());
+                return self.refuse(Refusal::Tls, &fault);
+            }
+        };
+        let docks = Arc::clone(&self.door.docks);
+        let (near, far) = pipe(Arc::clone(&docks));
+        let transport = Transport::of_pipe(near, identity, pass);
+        let shard = self.door.turn.fetch_add(1, Ordering::Relaxed) % docks.shards();
+        if !docks.arrive(shard, self.peer(), transport) {
+            connection.close(VarInt::from_u32(BUSY), b"the broker has no room for more connections");
+            return self.refuse(Refusal::NoRoom, "");
+        }
+        self.entrance.listener.standing.accepted.fetch_add(1, Ordering::Relaxed);
+        drop(self);
+        junction::run(connection, control, far).await;
+    }
+
+    /// What the client's certificate says, checked as it stands today: the handshake may have been an abbreviated one.
+    fn identity(&self, connection: &Connection) -> Result<Option<Box<Identity>>, String> {
+        let Some(check) = self.entrance.crypto.tls.client_check() else { return Ok(None) };
+        let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let Some(chain) = shown.filter(|chain| !chain.is_empty()) else { return Ok(None) };
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        check.check(&chain, now_s).map_err(|fault| fault.to_string())?;
+        let Some(options) = &self.entrance.terms.options.tls else { return Ok(None) };
+        identity(&chain, options).map(|identity| Some(Box::new(identity))).map_err(|fault| fault.to_string())
+    }
+
+    fn peer(&self) -> Peer {
+        Peer { address: self.address, listener: self.entrance.listener.number, direct: true }
+    }
+
+    /// Has it counted and told by a shard, which has the journal.
+    fn refuse(&self, refusal: Refusal, detail: &str) {
+        let standing = Arc::clone(&self.entrance.listener.standing);
+        self.door.docks.turned(Turned { standing, peer: self.peer(), refusal, detail: detail.into() });
+    }
+}
+
+/// Until the client has opened its control stream.
+async fn handshake(connecting: Connecting) -> Result<(Connection, (SendStream, RecvStream)), ConnectionError> {
+    let connection = connecting.await?;
+    let control = connection.accept_bi().await?;
+    Ok((connection, control))
+}
+
+fn refusal_of(fault: &ConnectionError) -> Refusal {
+    match fault {
+        ConnectionError::TimedOut => Refusal::TimedOut,
+        ConnectionError::TransportError(_) | ConnectionError::VersionMismatch => Refusal::Tls,
+        _ => Refusal::Left,
+    }
+}
+
+/// Counts one handshake.
+struct UnderWay(Arc<Door>);
+
+impl UnderWay {
+    fn enter(door: &Arc<Door>) -> Self {
+        door.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(door))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
