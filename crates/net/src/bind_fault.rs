@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use breakwater_transport::tls::TlsConfigFault;
+
 /// A listener that can't be opened or changed.
 #[derive(Debug)]
 pub struct BindFault {
@@ -62,6 +64,8 @@ pub enum BindCause {
     NoNumber,
     /// The node stops, or one of its shards takes no orders.
     Stopping,
+    /// Its TLS can't be had; empty if it needs some and has none.
+    Tls(Vec<TlsConfigFault>),
     /// What is asked for can't be done here.
     Unsupported(&'static str),
     /// Whatever else the system says.
@@ -115,6 +119,11 @@ impl fmt::Display for BindCause {
                  AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, `setcap cap_net_bind_service=+ep` on the \
                  program, a systemd socket (bind = \"systemd:NAME\"), or `sysctl net.ipv4.ip_unprivileged_port_start={port}`"
             ),
+            Self::Tls(faults) if faults.is_empty() => f.write_str("it needs TLS: set certificate and key"),
+            Self::Tls(faults) => {
+                let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join("; "))
+            }
             Self::NoSuchAddress => f.write_str(
                 "this machine has no such address; `ip addr` lists those that it has, and 0.0.0.0 means all of them",
             ),

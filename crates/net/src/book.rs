@@ -14,6 +14,7 @@ use crate::listener::{Ending, ListenerOptions};
 use crate::node::Handle;
 use crate::orders::Order;
 use crate::place::{self, Wanted};
+use crate::quic::QuicPlace;
 use crate::refusal::Refusal;
 use crate::roll::{Listener, Roll, Standing, Terms};
 use crate::status::ListenerStatus;
@@ -41,6 +42,7 @@ struct Kept {
     number: u32,
     wanted: Wanted,
     bound: BoundTo,
+    quic: Option<QuicPlace>,
     #[cfg(unix)]
     _file: Option<SocketFile>,
 }
@@ -60,7 +62,8 @@ impl Handle {
             return Err(fault(&options.name, BindCause::NameTaken));
         }
         let places = bind_places(&options, &[], &book.held(), self.shards())?;
-        self.admit(&mut book, Listening { options, places })
+        let terms = Terms::load(options)?;
+        self.admit(&mut book, Listening { terms, places })
     }
 
     /// Changes a listener, found by its name, to these options: new places are listened at before old ones are left. If one
@@ -80,6 +83,7 @@ impl Handle {
             place,
             cause,
         })?;
+        let terms = Arc::new(Terms::load(options)?);
         let before = Arc::clone(&book.entries[at].listener);
         let leaves = kept.iter().any(|kept| !wanted.contains(kept));
         let ends = leaves && ending != Ending::Keep;
@@ -89,13 +93,13 @@ impl Handle {
         } else {
             Arc::clone(&before)
         };
-        let terms = Arc::new(Terms::new(options));
         self.set_terms(&listener, &terms)?;
         let fresh = self.listen(&mut book, &listener, &terms, fresh)?;
         let entry = &mut book.entries[at];
         let (stay, leave) = std::mem::take(&mut entry.places)
             .into_iter()
             .partition::<Vec<Kept>, _>(|kept| wanted.contains(&kept.wanted));
+        stay.iter().filter_map(|kept| kept.quic.as_ref()).for_each(|quic| quic.change(&listener, &terms));
         entry.places = stay;
         entry.places.extend(fresh);
         (entry.listener, entry.terms) = (listener, terms);
@@ -142,13 +146,12 @@ impl Handle {
 
     /// Takes a bound listener in: a number, and a socket for each shard.
     pub(crate) fn admit(&self, book: &mut Book, listening: Listening) -> Result<(), BindFault> {
-        let Listening { options, places } = listening;
-        let name = options.name.clone();
+        let Listening { terms, places } = listening;
+        let (name, terms) = (terms.options.name.clone(), Arc::new(terms));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
         let standing = Arc::new(Standing::new(name.clone(), since, Arc::clone(&self.inner.open)));
         let listener = book.roll.enroll(&standing).ok_or_else(|| fault(&name, BindCause::NoNumber))?;
-        let terms = Arc::new(Terms::new(options));
         self.set_terms(&listener, &terms)?;
         let places = self.listen(book, &listener, &terms, places)?;
         book.entries.push(Entry { listener, terms, places });
@@ -180,15 +183,24 @@ impl Handle {
         for place in places {
             let number = book.next_place;
             book.next_place = number.wrapping_add(1);
-            let mut sockets = place.sockets.into_iter();
-            self.tell(&terms.options.name, |_| {
-                let socket = sockets.next().expect("one for each shard");
-                Order::Listen(Box::new(Ear::new(socket, Arc::clone(listener), Arc::clone(terms), number)))
-            })?;
+            let quic = match place.udp {
+                Some(udp) => Some(
+                    self.inner.quic.open(udp, listener, terms).map_err(|io| fault(&terms.options.name, io.into()))?,
+                ),
+                None => {
+                    let mut sockets = place.sockets.into_iter();
+                    self.tell(&terms.options.name, |_| {
+                        let socket = sockets.next().expect("one for each shard");
+                        Order::Listen(Box::new(Ear::new(socket, Arc::clone(listener), Arc::clone(terms), number)))
+                    })?;
+                    None
+                }
+            };
             kept.push(Kept {
                 number,
                 wanted: place.wanted,
                 bound: place.bound,
+                quic,
                 #[cfg(unix)]
                 _file: place.file,
             });
@@ -203,10 +215,10 @@ impl Handle {
         }
         let (done, closed) = mpsc::channel();
         let at_once = ending == Ending::Cut;
-        for kept in &places {
+        for kept in places.iter().filter(|kept| kept.quic.is_none()) {
             self.tell(name, |_| Order::Silence { place: kept.number, at_once, done: done.clone() })?;
         }
-        // Nobody finds a unix socket from here on.
+        // Nobody finds a unix socket or an endpoint of QUIC from here on.
         drop(places);
         drop(done);
         let _ = closed.recv_timeout(WAIT);

@@ -10,10 +10,15 @@ use breakwater_shard::{Peer, ShardId};
 
 use crate::bell::Bell;
 use crate::pipe::Pipe;
+use crate::refusal::Refusal;
+use crate::roll::Standing;
 use crate::sockets::Transport;
 
 /// Connections that wait for one shard, at most.
 const ARRIVALS_MAX: usize = 256;
+/// Clients that were turned away and of which one shard has not yet told. The rest is not counted: so many between two turns
+/// are a flood.
+const TURNED_MAX: usize = 256;
 
 /// The docks of all shards.
 pub(crate) struct Docks {
@@ -33,7 +38,16 @@ pub(crate) struct Left {
     pub(crate) arrivals: Vec<(Peer, Transport)>,
     /// Each pipe at most once.
     pub(crate) ready: Vec<Arc<Pipe>>,
+    pub(crate) turned: Vec<Turned>,
     closed: bool,
+}
+
+/// A client that another thread has turned away, for a shard to count and tell.
+pub(crate) struct Turned {
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) peer: Peer,
+    pub(crate) refusal: Refusal,
+    pub(crate) detail: Box<str>,
 }
 
 impl Docks {
@@ -43,8 +57,8 @@ impl Docks {
     }
 
     /// Number of shards.
-    pub(crate) fn shards(&self) -> usize {
-        self.docks.len()
+    pub(crate) fn shards(&self) -> u16 {
+        u16::try_from(self.docks.len()).unwrap_or(u16::MAX)
     }
 
     /// Leaves a connection for a shard. False: it has no room, or has stopped, and the connection is dropped.
@@ -56,6 +70,15 @@ impl Docks {
         }
         self.ring(shard, left);
         welcome
+    }
+
+    /// Leaves word of a client that was turned away, with the first shard.
+    pub(crate) fn turned(&self, turned: Turned) {
+        let mut left = self.docks[0].left();
+        if !left.closed && left.turned.len() < TURNED_MAX {
+            left.turned.push(turned);
+        }
+        self.ring(0, left);
     }
 
     /// Leaves word of a pipe.
@@ -110,5 +133,6 @@ impl Dock {
 }
 
 fn take(left: &mut Left) -> Left {
-    Left { closed: left.closed, arrivals: std::mem::take(&mut left.arrivals), ready: std::mem::take(&mut left.ready) }
+    let closed = left.closed;
+    std::mem::replace(left, Left { closed, ..Left::default() })
 }

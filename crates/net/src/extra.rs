@@ -18,6 +18,5 @@ pub(crate) enum Via {
     #[cfg_attr(not(test), expect(dead_code, reason = "for what only adds an identity"))]
     Socket,
     /// Through a pipe from another thread; there is no socket.
-    #[expect(dead_code, reason = "the QUIC endpoint comes next")]
     Pipe(NearEnd),
 }

@@ -13,7 +13,6 @@ mod bind_fault;
 mod book;
 mod clock;
 mod connections;
-#[expect(dead_code, reason = "the QUIC endpoint comes next")]
 mod dock;
 mod drain;
 mod extra;
@@ -25,7 +24,6 @@ mod node;
 mod open_files;
 mod orders;
 mod passes;
-#[cfg_attr(not(test), expect(dead_code, reason = "the QUIC endpoint comes next"))]
 mod pipe;
 mod place;
 mod quic;

@@ -1,23 +1,24 @@
 //! Listening sockets: one per shard and address, so that the kernel spreads connections and shards share nothing.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::bind_fault::{BindCause, BindFault};
 use crate::inherited;
 use crate::listener::{ListenerOptions, SocketOptions};
 use crate::place::{self, Wanted};
+use crate::roll::Terms;
 #[cfg(unix)]
 use crate::unix::{self, SocketFile};
 
 /// A listener whose sockets are bound: ready to be handed to a node.
 pub struct Listening {
-    pub(crate) options: ListenerOptions,
+    pub(crate) terms: Terms,
     pub(crate) places: Vec<Place>,
 }
 
@@ -35,6 +36,8 @@ pub(crate) struct Place {
     pub(crate) wanted: Wanted,
     pub(crate) bound: BoundTo,
     pub(crate) sockets: Vec<EarSocket>,
+    /// For QUIC, which has one socket for all.
+    pub(crate) udp: Option<UdpSocket>,
     /// Removed when the place is left.
     #[cfg(unix)]
     pub(crate) file: Option<SocketFile>,
@@ -60,16 +63,17 @@ pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Ve
     let (mut bound, mut faults, mut held): (Vec<Listening>, _, Vec<Held>) = (Vec::new(), Vec::new(), Vec::new());
     for options in listeners {
         let fault = |cause| BindFault { listener: options.name.clone(), place: "".into(), cause };
-        if bound.iter().any(|listening| listening.options.name == options.name) {
+        if bound.iter().any(|listening| listening.terms.options.name == options.name) {
             faults.push(fault(BindCause::NameTaken));
             continue;
         }
-        match bind_places(&options, &[], &held, shards) {
-            Ok(places) => {
-                let here =
-                    places.iter().map(|place| Held { listener: options.name.clone(), bound: place.bound.clone() });
-                held.extend(here);
-                bound.push(Listening { options, places });
+        let places = bind_places(&options, &[], &held, shards);
+        match places.and_then(|places| Ok(Listening { terms: Terms::load(options)?, places })) {
+            Ok(listening) => {
+                let name = &listening.terms.options.name;
+                let places = listening.places.iter();
+                held.extend(places.map(|place| Held { listener: name.clone(), bound: place.bound.clone() }));
+                bound.push(listening);
             }
             Err(fault) => faults.push(fault),
         }
@@ -97,6 +101,12 @@ pub(crate) fn bind_places(
 /// One place; an inherited name may stand for several.
 fn bind_one(options: &ListenerOptions, wanted: Wanted, held: &[Held], shards: u16) -> Result<Vec<Place>, BindCause> {
     match &wanted {
+        Wanted::Address { address, only_v6 } if options.protocols.quic => {
+            let udp = udp(*address, *only_v6, &options.socket).map_err(|fault| BindCause::of(fault, *address, None))?;
+            let bound = BoundTo::Address(udp.local_addr()?);
+            Ok(vec![Place { udp: Some(udp), ..Place::new(wanted, bound, Vec::new()) }])
+        }
+        _ if options.protocols.quic => Err(BindCause::Unsupported("QUIC listens on addresses only")),
         Wanted::Address { address, only_v6 } => {
             // Sockets that share a port with an own one of before are no mistake: that one is about to go.
             let own = held.iter().any(|held| held.listener == options.name && held.overlaps(*address));
@@ -151,6 +161,7 @@ impl Place {
             wanted,
             bound,
             sockets,
+            udp: None,
             #[cfg(unix)]
             file: None,
         }
@@ -166,6 +177,23 @@ impl Held {
             |wide: SocketAddr, other: SocketAddr| wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
         held.port() == address.port() && (held.ip() == address.ip() || covers(held, address) || covers(address, held))
     }
+}
+
+/// Buffers of a UDP socket, which all connections of a place share, unless the settings say otherwise. The kernel gives less
+/// if its own bound is lower.
+const UDP_BUFFER: u32 = 2 * 1024 * 1024;
+
+fn udp(address: SocketAddr, only_v6: bool, options: &SocketOptions) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    let or_default = |bytes| if bytes == 0 { UDP_BUFFER } else { bytes };
+    socket.set_recv_buffer_size(or_default(options.receive_buffer) as usize)?;
+    socket.set_send_buffer_size(or_default(options.send_buffer) as usize)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// Elsewhere the kernel gives all connections to one of the sockets that share a port: there shards share one socket.
@@ -289,7 +317,10 @@ impl EarSocket {
 impl std::fmt::Debug for Listening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bound: Vec<&BoundTo> = self.places.iter().map(|place| &place.bound).collect();
-        f.debug_struct("Listening").field("name", &self.options.name).field("bound", &bound).finish_non_exhaustive()
+        f.debug_struct("Listening")
+            .field("name", &self.terms.options.name)
+            .field("bound", &bound)
+            .finish_non_exhaustive()
     }
 }
 

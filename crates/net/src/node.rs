@@ -15,9 +15,11 @@ use crate::accept::Acceptor;
 use crate::bell::Bell;
 use crate::book::Book;
 use crate::clock::{Clock, Origin};
+use crate::dock::Docks;
 use crate::drain::Drains;
 use crate::listen::{BoundTo, Listening};
 use crate::orders::Orders;
+use crate::quic::Quic;
 use crate::sockets::{Post, Sockets};
 use crate::token::Watched;
 use crate::turn::{EVENTS, Engine, Loop};
@@ -25,6 +27,9 @@ use crate::{Journal, Options, ring};
 
 /// Parcels that a ring holds before its sender keeps the rest. A batch per turn is the rule, so this is many turns.
 const RING: usize = 64;
+
+/// Time for what shards said last over QUIC to arrive, at the end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Running shards.
 pub struct Node {
@@ -49,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) stop: Stop,
     /// The shards have begun: until then they take orders and don't carry them out.
     pub(crate) running: AtomicBool,
+    pub(crate) docks: Arc<Docks>,
+    pub(crate) quic: Quic,
     origin: Origin,
 }
 
@@ -65,6 +72,7 @@ pub fn start<E: Engine>(
     let bell = |poll| Bell::new(poll, Watched::Bell.token());
     let bells: Arc<[Bell]> = polls.iter().map(bell).collect::<io::Result<Vec<_>>>()?.into();
     let engine = Arc::new(engine);
+    let docks = Arc::new(Docks::new(Arc::clone(&bells)));
     let inner = Arc::new(Inner {
         bells: Arc::clone(&bells),
         orders: (0..shards).map(|_| Orders::default()).collect(),
@@ -72,6 +80,8 @@ pub fn start<E: Engine>(
         open: Arc::default(),
         stop: Stop::new(shards),
         running: AtomicBool::new(false),
+        quic: Quic::new(Arc::clone(&docks), options.connections_max),
+        docks,
         origin: Origin::start(),
     });
     let handle = Handle { inner };
@@ -140,6 +150,7 @@ impl Node {
             thread.join().expect("a shard that panics aborts the process");
         }
         self.handle.book().leave_places();
+        self.handle.inner.quic.stop(LAST_WORDS);
     }
 }
 

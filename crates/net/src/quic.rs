@@ -13,18 +13,18 @@
 //!   broker sends no packets of its own to keep it alive: a client either pings, by MQTT or by QUIC, or means to go.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
 use crate::dock::Docks;
-use crate::quic::door::Door;
+use crate::quic::door::{Door, Entrance};
 use crate::roll::{Listener, Terms};
 
 mod config;
@@ -65,16 +65,15 @@ impl Quic {
     pub(crate) fn open(
         &self,
         socket: UdpSocket,
-        listener: Arc<Listener>,
-        terms: Arc<Terms>,
-        crypto: Crypto,
+        listener: &Arc<Listener>,
+        terms: &Arc<Terms>,
     ) -> io::Result<QuicPlace> {
         let handle = self.runtime()?;
         let _entered = handle.enter();
-        let config = config::server(&terms.options, &crypto);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
-        let door =
-            Arc::new(Door::new(Arc::clone(&self.docks), self.node_max, Arc::clone(&self.turn), listener, terms, crypto));
+        let config = config::server(terms);
+        let endpoint = Endpoint::new(EndpointConfig::default(), config, socket, Arc::new(TokioRuntime))?;
+        let entrance = Entrance { listener: Arc::clone(listener), terms: Arc::clone(terms) };
+        let door = Arc::new(Door::new(Arc::clone(&self.docks), self.node_max, Arc::clone(&self.turn), entrance));
         handle.spawn(Arc::clone(&door).serve(endpoint.clone()));
         Ok(QuicPlace { endpoint, door })
     }
@@ -119,22 +118,16 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<Duration>) {
 }
 
 impl QuicPlace {
-    /// Where it listens.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
-    }
-
     /// Other terms, and other certificates, for those who come from here on.
-    pub(crate) fn change(&self, listener: Arc<Listener>, terms: Arc<Terms>, crypto: Crypto) {
-        self.endpoint.set_server_config(Some(config::server(&terms.options, &crypto)));
-        self.door.change(listener, terms, crypto);
+    pub(crate) fn change(&self, listener: &Arc<Listener>, terms: &Arc<Terms>) {
+        self.endpoint.set_server_config(config::server(terms));
+        self.door.change(Entrance { listener: Arc::clone(listener), terms: Arc::clone(terms) });
     }
+}
 
-    /// Takes no more connections. The socket is closed when the last one has ended, or now if they are to end at once.
-    pub(crate) fn close(self, at_once: bool) {
-        self.endpoint.set_server_config(None);
-        if at_once {
-            self.endpoint.close(VarInt::from_u32(door::SHUTTING_DOWN), b"the listener is closed");
-        }
+impl Drop for QuicPlace {
+    /// Takes no more connections. The socket is closed when the last one has ended: QUIC has no other way to keep them.
+    fn drop(&mut self) {
+        self.door.close();
     }
 }

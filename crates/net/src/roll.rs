@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use breakwater_proto::Instant;
+use breakwater_transport::tls::{ServerTls, load_server};
 
 use crate::access::{AddressKey, Addresses, allows};
+use crate::bind_fault::{BindCause, BindFault};
 use crate::listener::{ListenerOptions, Protocols};
+use crate::quic::Crypto;
 use crate::rate::Bucket;
 use crate::refusal::Refusal;
 
@@ -51,12 +55,33 @@ pub(crate) struct Terms {
     pub(crate) options: ListenerOptions,
     /// A connection is MQTT from its first byte: it goes straight to the engine. Any other stands at the gate first.
     pub(crate) plain: bool,
+    /// TLS, with the certificates as they stood in their files.
+    pub(crate) tls: Option<ServerTls>,
+    /// The same for QUIC.
+    pub(crate) crypto: Option<Crypto>,
 }
 
 impl Terms {
+    /// Without TLS.
     pub(crate) fn new(options: ListenerOptions) -> Self {
         let plain = options.proxy.is_none() && options.protocols == Protocols::MQTT;
-        Self { options, plain }
+        Self { options, plain, tls: None, crypto: None }
+    }
+
+    /// Reads the files of its TLS, if it has any.
+    pub(crate) fn load(options: ListenerOptions) -> Result<Self, BindFault> {
+        let fault =
+            |faults| BindFault { listener: options.name.clone(), place: "".into(), cause: BindCause::Tls(faults) };
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let tls = options.tls.as_ref().map(|tls| load_server(tls, now_s)).transpose().map_err(fault)?;
+        let crypto = match (&tls, &options.tls) {
+            (Some(tls), Some(files)) if options.protocols.quic => {
+                Some(Crypto::new(tls, files).map_err(|one| fault(vec![one]))?)
+            }
+            (None, _) if options.protocols.quic => return Err(fault(Vec::new())),
+            _ => None,
+        };
+        Ok(Self { tls, crypto, ..Self::new(options) })
     }
 
     /// The address of the socket is not that of the client: who may come in is decided when that is known.

@@ -15,6 +15,7 @@ use crate::connections::{BESIDE, BROKEN, Connections, ENDED, Held, LAST_WORDS, W
 use crate::extra::{Extra, Via};
 use crate::linger::Linger;
 use crate::passes::Passes;
+use crate::pipe::NearEnd;
 use crate::refusal::Refusal;
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
 use crate::roll::{Pass, Standing};
@@ -32,6 +33,12 @@ impl std::fmt::Debug for Transport {
     /// Where it leads, never what it carries.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transport").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    pub(crate) fn pass(&self) -> &Pass {
+        &self.pass
     }
 }
 
@@ -105,6 +112,11 @@ impl Sockets {
     /// The transport of a connection that was just accepted.
     pub(crate) fn transport(stream: TcpStream, pass: Pass) -> Transport {
         Transport { stream: Some(stream), extra: None, pass }
+    }
+
+    /// The transport of a connection whose bytes come from another thread.
+    pub(crate) fn transport_of_pipe(pipe: NearEnd, identity: Option<Box<Identity>>, pass: Pass) -> Transport {
+        Transport { stream: None, extra: Some(Box::new(Extra { identity, via: Via::Pipe(pipe) })), pass }
     }
 
     /// Connections of a listener on this shard.

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use breakwater_contract::Completion;
 use breakwater_proto::Instant;
-use breakwater_shard::{Batch, Clock as ClockReading, Driver as _, Event, Peer, Profile, Ready, Shard, TurnEnd};
+use breakwater_shard::{
+    Batch, Clock as ClockReading, Driver as _, Event, Peer, Profile, Ready, Shard, ShardId, TurnEnd,
+};
 use mio::{Events, Poll};
 
 use crate::accept::{Accepted, Acceptor, Arrival};
 use crate::clock::Clock;
+use crate::dock::Turned;
 use crate::drain::Drains;
 use crate::listener::Ending;
 use crate::node::Inner;
@@ -94,6 +97,9 @@ impl<E: Engine> Loop<E> {
             if self.orders().are_waiting() {
                 self.take_orders(now);
             }
+            if self.node.docks.has_news(self.shard as ShardId) {
+                self.look_at_dock(now);
+            }
             if self.node.stop.asked() && !self.stopping {
                 self.stopping = true;
                 self.acceptor.close();
@@ -106,6 +112,7 @@ impl<E: Engine> Loop<E> {
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
             if self.stopping && self.has_finished(now) {
                 self.orders().close();
+                self.node.docks.close(self.shard as ShardId);
                 return;
             }
         }
@@ -120,7 +127,7 @@ impl<E: Engine> Loop<E> {
         self.node.bells[self.shard].lie_down();
         let stop = &self.node.stop;
         let told = (stop.asked() && !self.stopping) || stop.all_idle() || self.orders().are_waiting();
-        let awake = told || self.sockets.has_mail();
+        let awake = told || self.sockets.has_mail() || self.node.docks.has_news(self.shard as ShardId);
         let result = self.poll_once(if awake { Some(Duration::ZERO) } else { timeout });
         self.node.bells[self.shard].get_up();
         result
@@ -198,6 +205,29 @@ impl<E: Engine> Loop<E> {
                 Order::End(listener, Ending::Cut) => self.drains.add(listener, now, 0),
                 Order::Complete(completion) => self.engine.complete(completion),
             }
+        }
+    }
+
+    /// Takes what other threads have left: connections, and word of those that are ready.
+    fn look_at_dock(&mut self, now: Instant) {
+        let left = self.node.docks.take(self.shard as ShardId);
+        if !left.arrivals.is_empty() && self.orders().are_waiting() {
+            // The terms of their listener may be among them.
+            self.take_orders(now);
+        }
+        for pipe in left.ready {
+            if let Some((slot, ready)) = pipe.take_told(self.shard as ShardId) {
+                self.engine.ready(slot, ready);
+            }
+        }
+        for (peer, transport) in left.arrivals {
+            let standing = Arc::clone(&transport.pass().listener().standing);
+            if self.engine.accept(&mut self.sockets, peer, transport, now).is_none() {
+                self.sockets.refused(&standing, peer, Refusal::NoRoom, "");
+            }
+        }
+        for Turned { standing, peer, refusal, detail } in left.turned {
+            self.sockets.refused(&standing, peer, refusal, &detail);
         }
     }
 

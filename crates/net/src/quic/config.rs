@@ -8,7 +8,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ServerConfig, TransportConfig, VarInt};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
-use crate::ListenerOptions;
+use crate::roll::Terms;
 
 /// Bytes that a client may have under way on one stream, and on all streams of a connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -24,13 +24,12 @@ const INCOMING_BYTES_ALL: u64 = 4 * 1024 * 1024;
 /// TLS for QUIC.
 #[derive(Clone)]
 pub(crate) struct Crypto {
-    pub(super) tls: ServerTls,
     server: Arc<QuicServerConfig>,
 }
 
 impl Crypto {
     /// From the TLS of a listener. QUIC is TLS 1.3, and starts out with one cipher suite whatever is agreed on later.
-    pub(crate) fn new(tls: ServerTls, options: &TlsOptions) -> Result<Self, TlsConfigFault> {
+    pub(crate) fn new(tls: &ServerTls, options: &TlsOptions) -> Result<Self, TlsConfigFault> {
         if !options.versions.is_empty() && !options.versions.contains(&TlsVersion::Tls13) {
             return Err(TlsConfigFault::new("QUIC needs TLS 1.3: add \"1.3\" to versions"));
         }
@@ -39,13 +38,15 @@ impl Crypto {
         config.max_early_data_size = 0;
         let initial = TLS13_AES_128_GCM_SHA256.tls13().and_then(|suite| suite.quic_suite());
         let initial = initial.expect("the provider has QUIC for the suite that QUIC requires");
-        let server = QuicServerConfig::with_initial(Arc::new(config), initial).expect("it is the suite that QUIC requires");
-        Ok(Self { tls, server: Arc::new(server) })
+        let server =
+            QuicServerConfig::with_initial(Arc::new(config), initial).expect("it is the suite that QUIC requires");
+        Ok(Self { server: Arc::new(server) })
     }
 }
 
-/// All that an endpoint has to know.
-pub(super) fn server(options: &ListenerOptions, crypto: &Crypto) -> ServerConfig {
+/// All that an endpoint has to know. None if the listener is none of QUIC, which nobody asks for.
+pub(super) fn server(terms: &Terms) -> Option<ServerConfig> {
+    let (options, crypto) = (&terms.options, terms.crypto.as_ref()?);
     let mut transport = TransportConfig::default();
     let idle = (options.quic.idle_timeout_ms > 0).then(|| VarInt::from_u32(options.quic.idle_timeout_ms).into());
     transport
@@ -65,5 +66,5 @@ pub(super) fn server(options: &ListenerOptions, crypto: &Crypto) -> ServerConfig
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_ALL);
-    config
+    Some(config)
 }

@@ -3,34 +3,35 @@
 //! Nothing is kept for a client before it is let in. When many handshakes are under way, a client has to show first that it
 //! hears what we send to its address (Retry); when there are far too many, it is turned away with one small packet.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use breakwater_contract::Identity;
 use breakwater_shard::Peer;
-use breakwater_transport::tls::identity;
+use breakwater_transport::tls::{ServerTls, identity};
 use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Notify;
 
-use super::config::Crypto;
 use super::junction;
 use crate::dock::{Docks, Turned};
 use crate::pipe::pipe;
 use crate::refusal::Refusal;
 use crate::roll::{Listener, Pass, Terms};
-use crate::sockets::Transport;
+use crate::sockets::Sockets;
 
 /// Handshakes under way beyond which clients are turned away, as a multiple of where Retry begins, and at least so many.
 const OVERLOAD_FACTOR: u32 = 8;
 const OVERLOAD_MIN: u32 = 64;
 
 /// Reason codes of MQTT 5.0, as error codes of QUIC connections.
-pub(super) const SHUTTING_DOWN: u32 = 0x8B;
 const BUSY: u32 = 0x89;
 const NOT_AUTHORIZED: u32 = 0x87;
-const TIMED_OUT: u32 = 0x80;
 
 /// The door of one place.
 pub(super) struct Door {
@@ -40,13 +41,14 @@ pub(super) struct Door {
     /// Handshakes under way, and connections that have not yet opened their control stream.
     under_way: AtomicU32,
     now: Mutex<Arc<Entrance>>,
+    closed: AtomicBool,
+    closing: Notify,
 }
 
 /// What holds for those who come in. Replaced as a whole.
-struct Entrance {
-    listener: Arc<Listener>,
-    terms: Arc<Terms>,
-    crypto: Crypto,
+pub(super) struct Entrance {
+    pub(super) listener: Arc<Listener>,
+    pub(super) terms: Arc<Terms>,
 }
 
 /// One that is coming in.
@@ -57,25 +59,46 @@ struct Guest {
 }
 
 impl Door {
-    pub(super) fn new(
-        docks: Arc<Docks>,
-        node_max: usize,
-        turn: Arc<AtomicU16>,
-        listener: Arc<Listener>,
-        terms: Arc<Terms>,
-        crypto: Crypto,
-    ) -> Self {
-        let now = Mutex::new(Arc::new(Entrance { listener, terms, crypto }));
-        Self { docks, node_max, turn, under_way: AtomicU32::new(0), now }
+    pub(super) fn new(docks: Arc<Docks>, node_max: usize, turn: Arc<AtomicU16>, entrance: Entrance) -> Self {
+        let now = Mutex::new(Arc::new(entrance));
+        Self {
+            docks,
+            node_max,
+            turn,
+            under_way: AtomicU32::new(0),
+            now,
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        }
     }
 
-    pub(super) fn change(&self, listener: Arc<Listener>, terms: Arc<Terms>, crypto: Crypto) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Entrance { listener, terms, crypto });
+    pub(super) fn change(&self, entrance: Entrance) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(entrance);
     }
 
-    /// Runs until the endpoint is closed.
+    /// Turns away all who come from here on.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.closing.notify_one();
+    }
+
+    /// Runs until the door is closed and the last one who came in is gone.
     pub(super) async fn serve(self: Arc<Self>, endpoint: Endpoint) {
-        while let Some(incoming) = endpoint.accept().await {
+        let mut over = pin!(async {
+            self.closing.notified().await;
+            endpoint.wait_idle().await;
+        });
+        loop {
+            let mut accept = pin!(endpoint.accept());
+            let incoming = poll_fn(|cx| match over.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => accept.as_mut().poll(cx),
+            });
+            let Some(incoming) = incoming.await else { return };
+            if self.closed.load(Ordering::Relaxed) {
+                incoming.refuse();
+                continue;
+            }
             let address = incoming.remote_address();
             let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             let entrance = Arc::clone(&self.now.lock().unwrap_or_else(PoisonError::into_inner));
@@ -136,7 +159,7 @@ impl Guest {
         };
         let docks = Arc::clone(&self.door.docks);
         let (near, far) = pipe(Arc::clone(&docks));
-        let transport = Transport::of_pipe(near, identity, pass);
+        let transport = Sockets::transport_of_pipe(near, identity, pass);
         let shard = self.door.turn.fetch_add(1, Ordering::Relaxed) % docks.shards();
         if !docks.arrive(shard, self.peer(), transport) {
             connection.close(VarInt::from_u32(BUSY), b"the broker has no room for more connections");
@@ -149,7 +172,7 @@ impl Guest {
 
     /// What the client's certificate says, checked as it stands today: the handshake may have been an abbreviated one.
     fn identity(&self, connection: &Connection) -> Result<Option<Box<Identity>>, String> {
-        let Some(check) = self.entrance.crypto.tls.client_check() else { return Ok(None) };
+        let Some(check) = self.entrance.terms.tls.as_ref().and_then(ServerTls::client_check) else { return Ok(None) };
         let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let Some(chain) = shown.filter(|chain| !chain.is_empty()) else { return Ok(None) };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

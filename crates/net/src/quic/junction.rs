@@ -140,7 +140,7 @@ impl Junction {
                 Poll::Pending => continue,
                 Poll::Ready(Ok(count)) if count > 0 => self.mux.collect(stream, &buffer[..count]),
                 // The end, or a reset; of the control stream the latter is as sudden as a lost connection.
-                Poll::Ready(Ok(_) | Err(ReadError::Reset(_)) ) if stream != CONTROL => {
+                Poll::Ready(Ok(_) | Err(ReadError::Reset(_))) if stream != CONTROL => {
                     self.mux.end(stream);
                     *slot = None;
                 }

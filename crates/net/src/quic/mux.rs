@@ -136,7 +136,6 @@ impl Mux {
     }
 
     /// Nothing can be sent on a stream any more.
-    #[cfg_attr(test, expect(dead_code, reason = "the QUIC endpoint comes next"))]
     pub(crate) fn deafen(&mut self, stream: Stream) {
         self.book.forget(stream);
     }

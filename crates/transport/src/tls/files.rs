@@ -21,7 +21,7 @@ pub struct TlsConfigFault {
 }
 
 impl TlsConfigFault {
-    pub(crate) fn new(text: impl Into<Box<str>>) -> Self {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
         Self { file: None, text: text.into() }
     }
 
