@@ -21,6 +21,7 @@ mod linger;
 mod listen;
 mod listener;
 mod node;
+mod ocsp;
 mod open_files;
 mod orders;
 mod passes;
@@ -45,6 +46,7 @@ pub use listener::{
     AccessRule, Bind, Ending, ListenerOptions, Protocols, ProxyOptions, QuicOptions, SocketOptions, WebSocketOptions,
 };
 pub use node::{Handle, Node, start};
+pub use ocsp::{OcspNote, Stapler};
 pub use open_files::{raise_open_files, running_out};
 pub use refusal::Refusal;
 pub use sockets::{Sockets, Transport};
