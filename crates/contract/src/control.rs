@@ -1,6 +1,7 @@
 //! Commands into the data plane and read models out of it.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use breakwater_proto::ReasonCode;
 
@@ -42,8 +43,31 @@ pub trait Control: Send + Sync {
     fn totals(&self) -> Totals;
 }
 
-/// Takes a byte stream that turned out to be HTTP off a listener's hands.
+/// Takes byte streams that turned out to be HTTP off a listener's hands.
 pub trait Handoff: Send + Sync {
-    /// `first` holds what was read already.
-    fn http(&self, stream: std::net::TcpStream, peer: SocketAddr, first: Vec<u8>);
+    /// Takes one. Called on a shard's thread: it must not wait.
+    fn http(&self, visit: Visit);
+}
+
+/// An HTTP connection that came to a listener of the data plane.
+pub struct Visit {
+    /// What comes and goes, decrypted; the beginning that was read already comes first.
+    pub stream: Box<dyn HttpStream>,
+    /// Address of the client: its socket's, or what a proxy that we trust has told.
+    pub peer: SocketAddr,
+    /// It came straight from that address, without a proxy that said so.
+    pub direct: bool,
+    /// It came in TLS.
+    pub encrypted: bool,
+    /// Name of the listener, such as `tls.default`.
+    pub listener: Box<str>,
+}
+
+/// A byte stream over a socket, in TLS or not. Counts as a connection of its listener until it is dropped.
+///
+/// It does not block, and answers `WouldBlock` instead: [`HttpStream::socket`] is there to wait with, or to be set to
+/// blocking. Bytes that a full socket did not take leave with the next `write` or `flush`. Dropped, it says good-bye in TLS.
+pub trait HttpStream: Read + Write + Send {
+    /// Its socket. Never to be read or written past this stream.
+    fn socket(&self) -> &TcpStream;
 }

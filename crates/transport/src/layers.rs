@@ -106,6 +106,13 @@ impl Layers {
         Self { tls, ws, unread, waiting: Vec::new(), end: None }
     }
 
+    /// Bytes that the socket is still to be sent, before all others: whole records, whole frames.
+    #[must_use]
+    pub fn owing(mut self, bytes: Vec<u8>) -> Self {
+        self.waiting = bytes;
+        self
+    }
+
     /// TLS, if it is spoken.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_deref()
@@ -123,6 +130,7 @@ impl Layers {
 
     /// Reads into `buffer`, which must not be empty. Answers to what is read by the way are sent.
     pub fn read<S: Read + Write>(&mut self, raw: &mut S, scratch: &mut Scratch, buffer: &mut [u8]) -> Took {
+        self.answer(raw);
         for _ in 0..ROUNDS {
             if let Some(end) = &self.end {
                 return end.clone();
