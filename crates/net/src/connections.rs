@@ -89,6 +89,12 @@ impl Connections {
         self.pages.get(page)?.as_deref()?.beside.as_deref()?.extras[at].as_deref()
     }
 
+    /// What all slots have besides their sockets.
+    pub(crate) fn extras(&self) -> impl Iterator<Item = &Extra> {
+        let pages = self.pages.iter().flatten().filter_map(|page| page.beside.as_deref());
+        pages.flat_map(|beside| beside.extras.iter().flatten().map(Box::as_ref))
+    }
+
     /// Empties a slot.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Held> {
         let (number, at) = place(slot);

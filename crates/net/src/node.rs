@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use breakwater_contract::Handoff;
 use breakwater_proto::Instant;
 use breakwater_shard::ShardId;
 use mio::{Events, Poll};
@@ -17,8 +18,10 @@ use crate::book::Book;
 use crate::clock::{Clock, Origin};
 use crate::dock::Docks;
 use crate::drain::Drains;
+use crate::gate::Gate;
 use crate::listen::{BoundTo, Listening};
 use crate::orders::Orders;
+use crate::pool::Pool;
 use crate::quic::Quic;
 use crate::sockets::{Post, Sockets};
 use crate::token::Watched;
@@ -56,6 +59,10 @@ pub(crate) struct Inner {
     pub(crate) running: AtomicBool,
     pub(crate) docks: Arc<Docks>,
     pub(crate) quic: Quic,
+    /// Where handshakes of TLS are computed.
+    pub(crate) pool: Pool,
+    /// Who serves HTTP, if anybody does.
+    pub(crate) handoff: OnceLock<Arc<dyn Handoff>>,
     origin: Origin,
 }
 
@@ -82,6 +89,8 @@ pub fn start<E: Engine>(
         running: AtomicBool::new(false),
         quic: Quic::new(Arc::clone(&docks), options.connections_max),
         docks,
+        pool: Pool::default(),
+        handoff: OnceLock::new(),
         origin: Origin::start(),
     });
     let handle = Handle { inner };
@@ -104,6 +113,7 @@ pub fn start<E: Engine>(
                 engine: engine(shard, clock.read().0),
                 sockets,
                 acceptor: Acceptor::new(node_max),
+                gate: Gate::new(usize::from(shard)),
                 drains: Drains::default(),
                 poll,
                 events: Events::with_capacity(EVENTS),
@@ -155,6 +165,11 @@ impl Node {
 }
 
 impl Handle {
+    /// Names who serves HTTP that comes to listeners which are open to it. `false`: somebody does already.
+    pub fn set_handoff(&self, handoff: Arc<dyn Handoff>) -> bool {
+        self.inner.handoff.set(handoff).is_ok()
+    }
+
     /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.
     pub fn stop(&self, drain: Duration) {
         let (now, _) = Clock::new(self.inner.origin).read();

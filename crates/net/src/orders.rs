@@ -12,6 +12,7 @@ use breakwater_contract::Completion;
 
 use crate::accept::Ear;
 use crate::listener::Ending;
+use crate::pool::Done;
 use crate::roll::{Listener, Terms};
 
 /// One order.
@@ -38,6 +39,8 @@ pub(crate) enum Order {
     End(Arc<Listener>, Ending),
     /// The answer to a question of this shard.
     Complete(Completion),
+    /// A step of a handshake, for the gate.
+    Shaken(Box<Done>),
 }
 
 /// The orders of one shard. A cache line of its own: the flag is read at each turn.

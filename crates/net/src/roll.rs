@@ -183,7 +183,6 @@ impl Pass {
 
     /// Whether a client of this address may come in, by the access rules and by what its address has already. Asked once its
     /// address is known for good, and again if it turns out to be another.
-    #[allow(dead_code, reason = "asked by what stands between accepting and the engine")]
     pub(crate) fn claim(&mut self, terms: &Terms, address: IpAddr) -> Result<(), Refusal> {
         terms.admits(address)?;
         self.count(terms, address)

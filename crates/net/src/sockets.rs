@@ -6,6 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::Identity;
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
+use breakwater_transport::layers::{Gave, LayerFault, Scratch, Took};
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
@@ -70,6 +71,10 @@ pub struct Sockets {
     unix_ms: u64,
     linger: Linger,
     linger_ms: u64,
+    /// For connections with layers.
+    scratch: Scratch,
+    /// Connections whose layers owe bytes to a full socket.
+    owing: u32,
 }
 
 /// Bytes are counted by the shard for itself, and shown to others that often.
@@ -106,12 +111,24 @@ impl Sockets {
             unix_ms: 0,
             linger: Linger::default(),
             linger_ms,
+            scratch: Scratch::default(),
+            owing: 0,
         }
     }
 
     /// The transport of a connection that was just accepted.
     pub(crate) fn transport(stream: TcpStream, pass: Pass) -> Transport {
         Transport { stream: Some(stream), extra: None, pass }
+    }
+
+    /// The transport of a connection that has passed the gate.
+    pub(crate) fn transport_with(stream: TcpStream, extra: Option<Box<Extra>>, pass: Pass) -> Transport {
+        Transport { stream: Some(stream), extra, pass }
+    }
+
+    /// Sends `words` to a peer that is turned away, and lets it read them.
+    pub(crate) fn dismiss(&mut self, stream: TcpStream, words: Vec<u8>) {
+        self.linger.add(stream, words, self.now, self.now.plus_ms(self.linger_ms));
     }
 
     /// The transport of a connection whose bytes come from another thread.
@@ -137,6 +154,11 @@ impl Sockets {
         }
         let event = Event::Refused { peer, client: "", reason: &reason, code: refusal.code() };
         self.journal.event(self.unix_ms, &event);
+    }
+
+    /// Memory that layers of connections hold for buffers at this moment. Looks at all of them: for tests and diagnosis.
+    pub fn buffer_bytes(&self) -> usize {
+        self.connections.extras().map(Extra::buffer_bytes).sum()
     }
 
     pub(crate) fn set_time(&mut self, now: Instant, unix_ms: u64) {
@@ -233,14 +255,17 @@ impl Driver for Sockets {
     }
 
     fn close(&mut self, slot: u32) {
-        let Some(Held { stream, flags, .. }) = self.connections.remove(slot) else { return };
+        let Some(Held { stream, extra, flags }) = self.connections.remove(slot) else { return };
         drop(self.passes.remove(slot));
         let Some(mut stream) = stream else { return };
         if flags & (ENDED | LAST_WORDS) == LAST_WORDS {
+            let words = extra.map_or_else(Vec::new, |extra| self.last_words(*extra));
             if flags & WATCHED != 0 {
                 let _ = self.registry.deregister(&mut stream);
             }
-            self.linger.add(stream, self.now, self.now.plus_ms(self.linger_ms));
+            self.linger.add(stream, words, self.now, self.now.plus_ms(self.linger_ms));
+        } else if extra.is_some_and(|extra| extra.owes()) {
+            self.owing -= 1;
         }
         // Else the last descriptor of a socket leaves the poller with it: no call for that.
     }
@@ -256,6 +281,7 @@ impl Driver for Sockets {
             // Fails only for what isn't watched, and then there is nothing to undo.
             let _ = self.registry.deregister(stream);
         }
+        self.owing -= u32::from(extra.as_ref().is_some_and(|extra| extra.owes()));
         let pass = self.passes.remove(slot).expect("every connection came with one");
         Transport { stream, extra, pass }
     }
@@ -264,6 +290,7 @@ impl Driver for Sockets {
         if let Some(Extra { via: Via::Pipe(pipe), .. }) = transport.extra.as_deref() {
             self.again.push((slot, pipe.settle(self.shard, slot)));
         }
+        self.owing += u32::from(transport.extra.as_ref().is_some_and(|extra| extra.owes()));
         self.connections.insert(slot, transport.stream, transport.extra);
         self.passes.insert(slot, transport.pass);
         self.fresh.push(slot);
@@ -309,10 +336,16 @@ impl Driver for Sockets {
 const BOTH: Ready = Ready { readable: true, writable: true, read_closed: false };
 
 impl Sockets {
-    #[cold]
+    #[inline(never)]
     fn read_beside(&mut self, slot: u32, buffer: &mut [u8]) -> ReadOutcome {
         match self.connections.get_beside(slot) {
             Some((_, flags, _)) if *flags & BROKEN != 0 => ReadOutcome::Failed,
+            Some((Some(stream), flags, Extra { via: Via::Layers(layers), .. })) => {
+                let before = layers.owes();
+                let took = layers.read(stream, &mut self.scratch, buffer);
+                self.owing = self.owing + u32::from(layers.owes()) - u32::from(before);
+                read_outcome(took, flags)
+            }
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => read(stream, flags, buffer),
             Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.read(buffer).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
@@ -322,16 +355,73 @@ impl Sockets {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn write_beside(&mut self, slot: u32, bytes: &[u8]) -> WriteOutcome {
         match self.connections.get_beside(slot) {
             Some((_, flags, _)) if *flags & BROKEN != 0 => WriteOutcome::Failed,
+            Some((Some(stream), flags, Extra { via: Via::Layers(layers), .. })) => {
+                let before = layers.owes();
+                let gave = layers.write(stream, &mut self.scratch, bytes);
+                self.owing = self.owing + u32::from(layers.owes()) - u32::from(before);
+                match gave {
+                    Gave::Wrote(count) => WriteOutcome::Wrote(count),
+                    Gave::WouldBlock => WriteOutcome::WouldBlock,
+                    Gave::Failed => {
+                        *flags |= ENDED;
+                        WriteOutcome::Failed
+                    }
+                }
+            }
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => write(stream, flags, bytes),
             Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.write(bytes).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
                 WriteOutcome::WouldBlock
             }),
             _ => WriteOutcome::Failed,
+        }
+    }
+
+    /// Notes that a socket takes bytes again: what its layers owe goes out before the engine hears of it.
+    #[inline]
+    pub(crate) fn writable(&mut self, slot: u32) {
+        if self.owing > 0 {
+            self.flush(slot);
+        }
+    }
+
+    #[cold]
+    fn flush(&mut self, slot: u32) {
+        if let Some((Some(stream), _, Extra { via: Via::Layers(layers), .. })) = self.connections.get_beside(slot)
+            && layers.owes()
+        {
+            // A socket that is broken shows it to whoever reads next.
+            self.owing -= u32::from(layers.flush(stream) == Ok(true));
+        }
+    }
+
+    /// What the layers of a connection that is closed have to say.
+    fn last_words(&mut self, mut extra: Extra) -> Vec<u8> {
+        self.owing -= u32::from(extra.owes());
+        match &mut extra.via {
+            Via::Layers(layers) => layers.last_words(&mut self.scratch),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn read_outcome(took: Took, flags: &mut u8) -> ReadOutcome {
+    // Each layer wants to say good-bye, whatever was written last.
+    *flags |= LAST_WORDS;
+    match took {
+        Took::Bytes(count) => ReadOutcome::Bytes(count),
+        Took::More(count) => ReadOutcome::More(count),
+        Took::WouldBlock => ReadOutcome::WouldBlock,
+        Took::Closed => ReadOutcome::Closed,
+        Took::Failed(fault) => {
+            if fault == LayerFault::Socket {
+                *flags |= ENDED;
+            }
+            ReadOutcome::Failed
         }
     }
 }

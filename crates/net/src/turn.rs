@@ -15,6 +15,7 @@ use crate::accept::{Accepted, Acceptor, Arrival};
 use crate::clock::Clock;
 use crate::dock::Turned;
 use crate::drain::Drains;
+use crate::gate::{Gate, Yard};
 use crate::listener::Ending;
 use crate::node::Inner;
 use crate::orders::{Order, Orders};
@@ -63,6 +64,7 @@ pub(crate) struct Loop<E> {
     pub(crate) engine: E,
     pub(crate) sockets: Sockets,
     pub(crate) acceptor: Acceptor,
+    pub(crate) gate: Gate,
     pub(crate) drains: Drains,
     pub(crate) poll: Poll,
     pub(crate) events: Events,
@@ -103,9 +105,11 @@ impl<E: Engine> Loop<E> {
             if self.node.stop.asked() && !self.stopping {
                 self.stopping = true;
                 self.acceptor.close();
+                self.gate.close();
                 self.engine.shutdown(&mut self.sockets, now);
             }
             self.accept(now);
+            self.look_at_gate(now);
             self.drain(now);
             end = self.engine.turn(&mut self.sockets, ClockReading { now, unix_ms });
             self.sockets.end_of_turn();
@@ -144,13 +148,13 @@ impl<E: Engine> Loop<E> {
     }
 
     fn timeout(&self, end: &TurnEnd, now: Instant) -> Option<Duration> {
-        if end.more || self.acceptor.is_ready(now) || !self.told.is_empty() {
+        if end.more || self.acceptor.is_ready(now) || self.gate.is_ready() || !self.told.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadline = if self.stopping { Some(self.node.stop.deadline()) } else { None };
         let rests = self.acceptor.rested_until();
-        let next =
-            [end.next, rests, self.drains.next(), self.sockets.linger_next(), deadline].into_iter().flatten().min()?;
+        let all = [end.next, rests, self.gate.next(), self.drains.next(), self.sockets.linger_next(), deadline];
+        let next = all.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.ms_since(now)))
     }
 
@@ -161,6 +165,9 @@ impl<E: Engine> Loop<E> {
         for event in &self.events {
             match Watched::of(event.token()) {
                 Watched::Connection(slot) => {
+                    if event.is_writable() {
+                        self.sockets.writable(slot);
+                    }
                     let error = event.is_error();
                     let ready = Ready {
                         readable: event.is_readable() || error,
@@ -170,7 +177,8 @@ impl<E: Engine> Loop<E> {
                     self.engine.ready(slot, ready);
                 }
                 Watched::Ear(ear) => self.acceptor.edge(ear),
-                Watched::Gate(_) | Watched::Bell => {}
+                Watched::Gate(place) => self.gate.edge(place, event.is_read_closed() || event.is_error()),
+                Watched::Bell => {}
             }
         }
     }
@@ -201,8 +209,15 @@ impl<E: Engine> Loop<E> {
                 }
                 Order::Silence { place, at_once, done } => self.acceptor.silence(place, at_once, done),
                 Order::End(_, Ending::Keep) => {}
-                Order::End(listener, Ending::Drain { over_ms }) => self.drains.add(listener, now, over_ms),
-                Order::End(listener, Ending::Cut) => self.drains.add(listener, now, 0),
+                Order::End(listener, ending) => {
+                    let over_ms = if let Ending::Drain { over_ms } = ending { over_ms } else { 0 };
+                    self.gate.dismiss(&listener);
+                    self.drains.add(listener, now, over_ms);
+                }
+                Order::Shaken(done) => {
+                    let Self { gate, sockets, poll, node, .. } = self;
+                    gate.shaken(*done, &mut Yard { sockets, registry: poll.registry(), node, now });
+                }
                 Order::Complete(completion) => self.engine.complete(completion),
             }
         }
@@ -221,10 +236,7 @@ impl<E: Engine> Loop<E> {
             }
         }
         for (peer, transport) in left.arrivals {
-            let standing = Arc::clone(&transport.pass().listener().standing);
-            if self.engine.accept(&mut self.sockets, peer, transport, now).is_none() {
-                self.sockets.refused(&standing, peer, Refusal::NoRoom, "");
-            }
+            admit(&mut self.engine, &mut self.sockets, peer, transport, now);
         }
         for Turned { standing, peer, refusal, detail } in left.turned {
             self.sockets.refused(&standing, peer, refusal, &detail);
@@ -259,14 +271,21 @@ impl<E: Engine> Loop<E> {
     /// Hands a fresh connection on: one that is MQTT from its first byte to the engine, any other to the gate.
     fn welcome(&mut self, arrival: Arrival, now: Instant) {
         let Arrival { stream, peer, pass, terms } = arrival;
-        let standing = Arc::clone(&pass.listener().standing);
-        if terms.is_some() {
-            self.sockets.refused(&standing, peer, Refusal::Protocol, "not served yet");
+        if let Some(terms) = terms {
+            let Self { gate, sockets, poll, node, .. } = self;
+            return gate.arrive(stream, peer, pass, terms, &mut Yard { sockets, registry: poll.registry(), node, now });
+        }
+        admit(&mut self.engine, &mut self.sockets, peer, Sockets::transport(stream, pass), now);
+    }
+
+    /// Lets those in who have passed the gate.
+    fn look_at_gate(&mut self, now: Instant) {
+        if !self.gate.is_ready() && self.gate.next().is_none_or(|next| next > now) {
             return;
         }
-        if self.engine.accept(&mut self.sockets, peer, Sockets::transport(stream, pass), now).is_none() {
-            self.sockets.refused(&standing, peer, Refusal::NoRoom, "");
-        }
+        let Self { engine, gate, sockets, poll, node, .. } = self;
+        let mut yard = Yard { sockets, registry: poll.registry(), node, now };
+        gate.look(&mut yard, |sockets, peer, transport| admit(engine, sockets, peer, transport, now));
     }
 
     fn complain(&mut self, fault: &io::Error, now: Instant) {
@@ -299,6 +318,13 @@ impl<E: Engine> Loop<E> {
             }
         }
         self.node.stop.all_idle() || now >= self.node.stop.deadline()
+    }
+}
+
+fn admit<E: Engine>(engine: &mut E, sockets: &mut Sockets, peer: Peer, transport: Transport, now: Instant) {
+    let standing = Arc::clone(&transport.pass().listener().standing);
+    if engine.accept(sockets, peer, transport, now).is_none() {
+        sockets.refused(&standing, peer, Refusal::NoRoom, "");
     }
 }
 
