@@ -18,7 +18,7 @@ use std::fmt;
 
 use toml_edit::DocumentMut;
 
-pub use detect::detect;
+pub use detect::{detect, is_toml};
 
 /// A format of configuration files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

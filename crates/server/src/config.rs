@@ -1,5 +1,7 @@
 //! `breakwater config`: what the configuration says, what is wrong with it, and changes of it.
 
+mod import;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +18,8 @@ pub(crate) enum ConfigCommand {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Turn another broker's file into one of ours, and list what could not be taken over.
+    Import(import::ImportArgs),
     /// Print the page that lists every setting, in Markdown.
     Reference,
 }
@@ -24,6 +28,7 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn run(command: &ConfigCommand, places: &Places, overrides: &Overrides) -> ExitCode {
     match command {
         ConfigCommand::Check { file } => check(file.as_ref(), places, overrides),
+        ConfigCommand::Import(args) => import::run(args, places),
         ConfigCommand::Reference => print(breakwater_config::reference().as_bytes()),
     }
 }

@@ -9,6 +9,7 @@ mod banner;
 mod cli;
 mod config;
 mod door;
+mod foreign;
 mod log;
 mod serve;
 mod signals;

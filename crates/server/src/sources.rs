@@ -6,6 +6,8 @@ use std::sync::Arc;
 use breakwater_config::{CONFIG_VARIABLE, FILE_BYTES_MAX, Resolved, Sources, Surroundings, read_bounded};
 use clap::Args;
 
+use crate::{complain, foreign};
+
 /// Where the configuration and the data are.
 #[derive(Args, Clone, Default)]
 pub(crate) struct Places {
@@ -62,9 +64,7 @@ impl Places {
     /// Reads the file, if there is one, and the environment. The error is one line.
     pub(crate) fn sources(&self, overrides: &Overrides) -> Result<Sources, String> {
         let file = match self.file() {
-            Some(path) => {
-                Some((Arc::from(path.as_path()), read(&path).map_err(|fault| self.unreadable(&path, &fault))?))
-            }
+            Some(path) => Some(understood(&path, read(&path).map_err(|fault| self.unreadable(&path, &fault))?)?),
             None => None,
         };
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -88,6 +88,17 @@ impl Places {
         let sources = self.sources(overrides).map_err(|fault| vec![fault])?;
         breakwater_config::resolve(&sources, &self.surroundings()).map_err(|faults| lines(&faults))
     }
+}
+
+/// The text as one of ours. What another broker's file says that has no place in it is told as a warning.
+fn understood(path: &Path, text: String) -> Result<(Arc<Path>, String), String> {
+    let Some(imported) = foreign::read(path, &text, None)? else { return Ok((Arc::from(path), text)) };
+    for remark in &imported.remarks {
+        complain(&format!("warning: {}: {remark}", path.display()));
+    }
+    // Lines that faults name are those of the result, not of the file.
+    let name = format!("{}, imported", path.file_name().unwrap_or_default().to_string_lossy());
+    Ok((Arc::from(path.with_file_name(name).as_path()), imported.toml.to_string()))
 }
 
 /// Text of a file; what is too long is refused later, with the place.

@@ -55,6 +55,8 @@ pub fn detect(text: &str, file: &str) -> Result<Format, String> {
         format!("say which with --format {}", names.join("|"))
     };
     match (by_name, best.next(), best.next()) {
+        // Keys with dots are ours as well, under our name.
+        (Some(Format::Breakwater), ..) if ours(text, &points) => Ok(Format::Breakwater),
         // The name decides where the lines allow it.
         (Some(named), ..)
             if most == 0 || points.iter().any(|(format, points)| *format == named && *points * 2 >= most) =>
@@ -66,6 +68,18 @@ pub fn detect(text: &str, file: &str) -> Result<Format, String> {
         (_, Some(one), Some(other)) => Err(format!("{name}: this could be a file of {one} or of {other}; {}", ask())),
         (_, None, _) => Err(format!("{name}: the format is not clear; {}", ask())),
     }
+}
+
+/// Whether the text could be one of ours: none of EMQX 4, whose keys are in no other format.
+fn ours(text: &str, points: &[(Format, u32)]) -> bool {
+    let old = points.iter().any(|(format, points)| *format == Format::Emqx4 && *points > 2);
+    !old && is_toml(text)
+}
+
+/// Whether the text is TOML, whatever it says.
+#[must_use]
+pub fn is_toml(text: &str) -> bool {
+    text.parse::<toml_edit::DocumentMut>().is_ok()
 }
 
 /// How many lines speak for each format.
@@ -92,7 +106,7 @@ fn count(text: &str) -> [(Format, u32); 4] {
         } else if assigned {
             let value = behind[1..].trim();
             let dotted = key.contains('.');
-            toml += u32::from(is_toml(value));
+            toml += u32::from(is_value(value));
             emqx4 += u32::from(dotted);
             emqx5 += u32::from(OF_EMQX5.iter().any(|start| key.starts_with(start)) || !dotted);
         }
@@ -101,7 +115,7 @@ fn count(text: &str) -> [(Format, u32); 4] {
 }
 
 /// Whether a value is one of TOML.
-fn is_toml(value: &str) -> bool {
+fn is_value(value: &str) -> bool {
     value.parse::<toml_edit::Value>().is_ok()
 }
 
@@ -124,6 +138,8 @@ mod tests {
             ("", "breakwater.toml", Format::Breakwater),
             ("# only comments\n", "mosquitto.conf", Format::Mosquitto),
             ("mqtt.max_packet_size = \"1MB\"\n", "breakwater.toml", Format::Breakwater),
+            ("listeners.tcp.default.bind = \"1883\"\n", "breakwater.toml", Format::Breakwater),
+            ("listener.tcp.default = 1883\n", "breakwater.toml", Format::Emqx4),
             ("mqtt.max_qos_allowed = 1\n", "base.hocon", Format::Emqx5),
         ] {
             assert_eq!(detect(text, file), Ok(format), "{file}: {text}");

@@ -9,6 +9,7 @@
 
 mod broker;
 mod command_line;
+mod importing;
 mod logging;
 mod program;
 mod rumqttc_clients;
