@@ -23,6 +23,9 @@ const AGAIN: u32 = 200_000;
 /// Log-ins of the flooding address.
 const FLOOD: u32 = 50_000;
 
+/// Addresses that guess together.
+const GUESSERS: u32 = 200;
+
 struct Answers(Sender<(Token, AuthStep)>);
 
 impl Completions for Answers {
@@ -64,7 +67,8 @@ fn main() {
     memory("after hashing");
     again(&chain);
     flood(&chain, &answers);
-    memory("after the flood");
+    guess(&chain, &answers);
+    memory("after the floods");
     let _ = std::fs::remove_dir_all(directory);
 }
 
@@ -103,6 +107,28 @@ fn flood(chain: &Chain, answers: &Receiver<(Token, AuthStep)>) {
     assert_eq!(ask(chain, "198.51.100.1:1", good, 0, "new password"), AuthStep::Later);
     while answers.recv().expect("an answer for each").0.slot != good {}
     println!("{turned_away} of {FLOOD} turned away as busy; the other address waited {:.0?}", start.elapsed());
+}
+
+/// Many addresses guess together. After their first wrong password they are suspects.
+fn guess(chain: &Chain, answers: &Receiver<(Token, AuthStep)>) {
+    let round = || {
+        let asked = (0..GUESSERS).map(|number| {
+            let address = format!("10.0.{}.{}:1", number / 250, number % 250);
+            ask(chain, &address, number, number, "wrong")
+        });
+        asked.filter(|step| *step == AuthStep::Later).count()
+    };
+    let waiting = (0..FLOOD).find(|_| answers.recv_timeout(Duration::from_millis(500)).is_err());
+    assert!(waiting.is_some(), "the flood before has an end");
+    for _ in 0..round() {
+        answers.recv().expect("an answer for each");
+    }
+    let waiting: usize = (0..5).map(|_| round()).sum();
+    let start = Instant::now();
+    let good = u32::MAX;
+    assert_eq!(ask(chain, "198.51.100.2:1", good, 0, "another new password"), AuthStep::Later);
+    while answers.recv().expect("an answer for each").0.slot != good {}
+    println!("{waiting} passwords of {GUESSERS} other addresses waited; the good one waited {:.0?}", start.elapsed());
 }
 
 fn ask(chain: &Chain, peer: &str, slot: u32, user: u32, password: &str) -> AuthStep {

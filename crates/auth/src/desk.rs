@@ -135,6 +135,8 @@ impl Desk {
         while let Some(job) = self.next(&mut hasher) {
             let step = catch_unwind(AssertUnwindSafe(|| self.judge(&mut hasher, &job)));
             let step = step.unwrap_or_else(|_| refusal(ReasonCode::UnspecifiedError));
+            let right = !matches!(step, AuthStep::Refuse { .. });
+            self.state().queue.on_verdict(job.peer, right, Instant::now());
             self.answer(job.token, step);
         }
     }

@@ -1,10 +1,21 @@
 //! Who waits for a hashing thread, in turn by address: one address that asks without end can't keep the others waiting.
+//!
+//! Addresses that have lately come with wrong passwords get every fourth turn while others wait: so many addresses that guess
+//! together can't keep the others waiting either, and a household with one forgetful device is still served.
+
+mod suspects;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use breakwater_contract::Token;
 use zeroize::Zeroizing;
+
+use suspects::Suspects;
+
+/// Every so many turns are for suspects, if others wait.
+const LATE_EVERY: u32 = 4;
 
 /// Where questions come from: an IPv4 address, or the /64 of an IPv6 address, which one host may have all of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,15 +51,27 @@ pub(crate) enum Place {
 /// Jobs by address. Bounded.
 pub(crate) struct Queue {
     waiting: HashMap<Origin, VecDeque<Job>>,
-    /// Addresses with jobs, each once; the first is served next.
+    /// Addresses with jobs, each once in one of the two; the first is served next.
     turns: VecDeque<Origin>,
+    late: VecDeque<Origin>,
+    suspects: Suspects,
+    /// Turns taken.
+    taken: u32,
     origins: HashMap<Token, Origin>,
     most: usize,
 }
 
 impl Queue {
     pub(crate) fn new(most: usize) -> Self {
-        Self { waiting: HashMap::new(), turns: VecDeque::new(), origins: HashMap::new(), most: most.max(1) }
+        Self {
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            late: VecDeque::new(),
+            suspects: Suspects::default(),
+            taken: 0,
+            origins: HashMap::new(),
+            most: most.max(1),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -56,43 +79,65 @@ impl Queue {
     }
 
     /// When all places are taken, each address is left with its share of them: the last to come of the address with the most
-    /// has to go for one whose address has less than its share.
+    /// has to go for one whose address has less than its share. Suspects go first.
     pub(crate) fn push(&mut self, job: Job) -> Place {
         let origin = Origin::of(job.peer);
         let mut place = Place::Taken;
         if self.len() >= self.most {
-            let own = self.waiting.get(&origin).map_or(0, VecDeque::len);
-            // Counted with this address, whether it waits already or not.
-            let addresses = self.turns.len() + usize::from(own == 0);
-            if own >= (self.most / addresses).max(1) {
-                return Place::Full;
-            }
-            match self.last_of_the_longest(own + 2) {
+            match self.make_room(origin) {
                 Some(gone) => place = Place::InsteadOf(gone),
                 None => return Place::Full,
             }
         }
         self.origins.insert(job.token, origin);
         let jobs = self.waiting.entry(origin).or_default();
-        if jobs.is_empty() {
-            self.turns.push_back(origin);
-        }
         jobs.push_back(job);
+        if jobs.len() == 1 {
+            self.line_up(origin);
+        }
         place
+    }
+
+    /// The job that has to go for one of this address, if one has to.
+    fn make_room(&mut self, origin: Origin) -> Option<Job> {
+        if !self.suspects.contains(origin) && !self.late.is_empty() {
+            let longest = Self::longest(&self.late, &self.waiting, 1)?;
+            return self.take_last(longest);
+        }
+        let own = self.waiting.get(&origin).map_or(0, VecDeque::len);
+        // Counted with this address, whether it waits already or not.
+        let addresses = self.turns.len() + self.late.len() + usize::from(own == 0);
+        if own >= (self.most / addresses).max(1) {
+            return None;
+        }
+        let among = if self.suspects.contains(origin) { &self.late } else { &self.turns };
+        let longest = Self::longest(among, &self.waiting, own + 2)?;
+        self.take_last(longest)
     }
 
     /// The next one: the oldest of the address whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<Job> {
-        let origin = self.turns.pop_front()?;
+        self.taken = self.taken.wrapping_add(1);
+        let (first, second) = if self.taken.is_multiple_of(LATE_EVERY) {
+            (&mut self.late, &mut self.turns)
+        } else {
+            (&mut self.turns, &mut self.late)
+        };
+        let origin = first.pop_front().or_else(|| second.pop_front())?;
         let jobs = self.waiting.get_mut(&origin)?;
         let job = jobs.pop_front()?;
         if jobs.is_empty() {
             self.waiting.remove(&origin);
         } else {
-            self.turns.push_back(origin);
+            self.line_up(origin);
         }
         self.origins.remove(&job.token);
         Some(job)
+    }
+
+    /// How the password of a job was judged: where its address stands from its next turn on.
+    pub(crate) fn on_verdict(&mut self, peer: SocketAddr, right: bool, now: Instant) {
+        self.suspects.on_verdict(Origin::of(peer), right, now);
     }
 
     /// Nobody waits for this one any longer.
@@ -103,14 +148,19 @@ impl Queue {
         self.tidy(origin);
     }
 
-    /// Of the address with the most jobs, if these are at least `least`.
-    fn last_of_the_longest(&mut self, least: usize) -> Option<Job> {
-        // Of the turns, not of the table: the order of the table differs from run to run.
-        let lengths = self.turns.iter().map(|origin| (self.waiting.get(origin).map_or(0, VecDeque::len), *origin));
-        let (length, origin) = lengths.max()?;
-        if length < least {
-            return None;
-        }
+    fn line_up(&mut self, origin: Origin) {
+        let line = if self.suspects.contains(origin) { &mut self.late } else { &mut self.turns };
+        line.push_back(origin);
+    }
+
+    /// The address with the most jobs, if these are at least `least`.
+    fn longest(among: &VecDeque<Origin>, waiting: &HashMap<Origin, VecDeque<Job>>, least: usize) -> Option<Origin> {
+        // Of a line, not of the table: the order of the table differs from run to run.
+        let lengths = among.iter().map(|origin| (waiting.get(origin).map_or(0, VecDeque::len), *origin));
+        lengths.max().filter(|(length, _)| *length >= least).map(|(_, origin)| origin)
+    }
+
+    fn take_last(&mut self, origin: Origin) -> Option<Job> {
         let job = self.waiting.get_mut(&origin)?.pop_back()?;
         self.origins.remove(&job.token);
         self.tidy(origin);
@@ -121,6 +171,7 @@ impl Queue {
         if self.waiting.get(&origin).is_some_and(VecDeque::is_empty) {
             self.waiting.remove(&origin);
             self.turns.retain(|other| *other != origin);
+            self.late.retain(|other| *other != origin);
         }
     }
 }
@@ -182,6 +233,41 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_guess_get_every_fourth_turn() {
+        let (mut queue, now) = (Queue::new(100), Instant::now());
+        for host in 1..=3 {
+            queue.on_verdict(job(host, 0).peer, false, now);
+            queue.push(job(host, host.into()));
+        }
+        for slot in 10..15 {
+            queue.push(job(9, slot));
+        }
+        assert_eq!(order(&mut queue), [10, 11, 12, 1, 13, 14, 2, 3]);
+        queue.on_verdict(job(2, 0).peer, true, now);
+        for host in [1, 2] {
+            queue.push(job(host, host.into()));
+        }
+        assert_eq!(order(&mut queue), [2, 1], "who has shown a right password is no suspect");
+    }
+
+    #[test]
+    fn addresses_that_guess_make_room_first() {
+        let (mut queue, now) = (Queue::new(3), Instant::now());
+        for host in 1..=3 {
+            queue.on_verdict(job(host, 0).peer, false, now);
+            queue.push(job(host, host.into()));
+        }
+        assert!(matches!(queue.push(job(4, 4)), Place::InsteadOf(gone) if gone.token.slot == 3));
+        assert!(matches!(queue.push(job(1, 9)), Place::Full));
+        for slot in [5, 6] {
+            assert!(matches!(queue.push(job(4, slot)), Place::InsteadOf(_)));
+        }
+        assert!(matches!(queue.push(job(4, 7)), Place::Full), "nobody is left who could go");
+        assert!(matches!(queue.push(job(1, 9)), Place::Full), "a suspect takes no place of others");
+        assert_eq!(order(&mut queue), [4, 5, 6]);
+    }
+
+    #[test]
     fn who_is_gone_is_skipped() {
         let mut queue = Queue::new(10);
         for (host, slot) in [(1, 0), (2, 1), (1, 2)] {
@@ -191,7 +277,9 @@ mod tests {
         queue.remove(job(1, 0).token);
         queue.remove(job(1, 77).token);
         assert_eq!(order(&mut queue), [2]);
-        assert!(queue.turns.is_empty() && queue.waiting.is_empty() && queue.origins.is_empty());
+        assert!(
+            queue.turns.is_empty() && queue.late.is_empty() && queue.waiting.is_empty() && queue.origins.is_empty()
+        );
     }
 
     #[test]
