@@ -43,7 +43,7 @@ fn a_taken_port_costs_one_clear_line_and_a_failing_exit_code() {
 fn a_bad_flag_costs_one_clear_line_and_a_failing_exit_code() {
     for (flags, named) in [
         (&["--liste", "tcp://127.0.0.1:0"][..], "--listen"),
-        (&["--listen", "nowhere"], "nowhere"),
+        (&["--listen", "ftp://127.0.0.1:1"], "ftp"),
         (&["--shards", "0"], "--shards"),
         (&["--set", "mqtt.max_paket_size=1MB"], "mqtt.max_packet_size"),
         (&["--set", "mqtt.max_qos=3"], "mqtt.max_qos"),
