@@ -20,6 +20,7 @@ pub(crate) mod pki;
 mod resolver;
 pub mod self_made;
 mod server;
+mod stamp;
 mod suites;
 
 pub use certified::EXPIRY_WARNING_DAYS;
@@ -32,6 +33,7 @@ pub use files::TlsConfigFault;
 pub use identity::identity;
 pub use ocsp::{OcspAnswer, OcspFault, OcspQuestion};
 pub use server::{ServerTls, load_server};
+pub use stamp::{FilesStamp, load_stamp};
 
 /// TLS of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
