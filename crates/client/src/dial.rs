@@ -2,6 +2,7 @@
 //!
 //! A connection comes in two halves, each for a thread of its own.
 
+mod quic;
 mod secure;
 mod socket;
 mod websocket;
@@ -141,7 +142,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connects.
 pub(crate) fn dial(target: &Target) -> Result<Dialled, Failure> {
     if target.scheme == Scheme::Quic {
-        return quic(target);
+        return quic::dial(target, (*tls_config(target)?).clone());
     }
     let socket = Socket::connect(target)?;
     let failed = |fault: io::Error| refused(target, &fault);
@@ -167,10 +168,6 @@ fn tls_config(target: &Target) -> Result<Arc<ClientConfig>, Failure> {
     }
     load_client(&options)
         .map_err(|faults| Failure::usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
-}
-
-fn quic(_target: &Target) -> Result<Dialled, Failure> {
-    Err(Failure::usage("quic:// is not available in this program yet: use mqtts://"))
 }
 
 /// A connection that ended before MQTT began.

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportErrorCode, VarInt};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::{self, Handle};
@@ -39,7 +39,7 @@ pub struct Reader {
 /// Writes block while the channel is full: for so long as `stall` says, if it says so, and fail with
 /// [`ErrorKind::TimedOut`] then, having taken nothing.
 pub struct Writer {
-    outbox: Sender<Vec<u8>>,
+    outbox: Option<Sender<Vec<u8>>>,
     runtime: Handle,
     /// See above.
     pub stall: Option<Duration>,
@@ -97,18 +97,21 @@ async fn live(
     let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let connected = Connected {
         reader: Reader { inbox, chunk: Vec::new(), at: 0 },
-        writer: Writer { outbox, runtime: Handle::current(), stall: None },
+        writer: Writer { outbox: Some(outbox), runtime: Handle::current(), stall: None },
         certificates: shown.map(|chain| *chain).unwrap_or_default(),
         round_trip: connection.rtt(),
     };
     if tell.send(Ok(connected)).is_err() {
         return;
     }
-    let reading = tokio::spawn(read(recv, into_inbox));
+    let mut reading = tokio::spawn(read(recv, into_inbox));
     write(send, from_outbox).await;
+    // The server has all, and ends its side too.
+    let ended = timeout(GOODBYE, &mut reading).await.is_ok();
     connection.close(VarInt::from_u32(0), b"");
-    // Both end with the connection.
-    let _ = reading.await;
+    if !ended {
+        let _ = reading.await;
+    }
     let _ = timeout(GOODBYE, endpoint.wait_idle()).await;
 }
 
@@ -137,6 +140,21 @@ async fn open(
 /// Why a connection has ended, in words. The server says why in the reason of its close.
 fn plain(fault: &ConnectionError) -> String {
     match fault {
+        ConnectionError::TransportError(fault) if fault.reason.contains("UnknownIssuer") => {
+            "nobody whom we trust has signed the server's certificate: name its authority with --cafile".to_owned()
+        }
+        ConnectionError::TransportError(fault) if fault.reason.contains("certificate") => {
+            format!("the server's certificate is not good: {}", fault.reason)
+        }
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+            "the server lets nobody in here now: it is full, overloaded, or doesn't allow this address".to_owned()
+        }
+        ConnectionError::ConnectionClosed(close) if !close.reason.is_empty() => {
+            format!(
+                "the server has refused TLS ({}): does it want a client certificate (--cert, --key)?",
+                String::from_utf8_lossy(&close.reason)
+            )
+        }
         ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => {
             format!("the server has closed the connection: {}", String::from_utf8_lossy(&close.reason))
         }
@@ -179,6 +197,13 @@ async fn write(mut send: SendStream, mut outbox: Receiver<Vec<u8>>) {
     }
 }
 
+impl Writer {
+    /// Says that nothing more will come: what is written still goes out, and then the connection ends.
+    pub fn end(&mut self) {
+        self.outbox = None;
+    }
+}
+
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.chunk.len() {
@@ -200,11 +225,12 @@ impl Write for Writer {
             return Ok(0);
         }
         let count = bytes.len().min(CHUNK);
+        let Some(outbox) = &self.outbox else { return Err(ErrorKind::BrokenPipe.into()) };
         let room = match self.stall {
-            None => self.runtime.block_on(self.outbox.reserve()),
+            None => self.runtime.block_on(outbox.reserve()),
             Some(stall) => self
                 .runtime
-                .block_on(async { timeout(stall, self.outbox.reserve()).await })
+                .block_on(async { timeout(stall, outbox.reserve()).await })
                 .map_err(|_| io::Error::from(ErrorKind::TimedOut))?,
         };
         room.map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?.send(bytes[..count].to_vec());

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quinn::{AcceptBi, Connection, ReadError, RecvStream, SendStream, VarInt};
+use quinn::{AcceptBi, Connection, RecvStream, SendStream, VarInt};
 
 use super::mux::{Breach, CONTROL, Mux, Stream};
 use crate::pipe::FarEnd;
@@ -38,6 +38,8 @@ struct Junction {
     lines: Vec<Option<Line>>,
     /// The shard has been told that no more comes.
     finished: bool,
+    /// The connection or its control stream has broken: what has arrived by then still counts, such as a last DISCONNECT.
+    broken: bool,
 }
 
 /// One stream.
@@ -50,7 +52,8 @@ struct Line {
 
 /// Carries bytes until the connection ends.
 pub(super) async fn run(connection: Connection, control: (SendStream, RecvStream), far: FarEnd) {
-    let mut junction = Junction { mux: Mux::new(), far, lines: vec![Some(Line::new(control))], finished: false };
+    let mut junction =
+        Junction { mux: Mux::new(), far, lines: vec![Some(Line::new(control))], finished: false, broken: false };
     let end = {
         let mut streams = pin!(connection.accept_bi());
         poll_fn(|cx| junction.poll(cx, &connection, streams.as_mut())).await
@@ -82,10 +85,16 @@ impl Junction {
         mut streams: Pin<&mut AcceptBi<'a>>,
     ) -> Poll<End> {
         self.far.register(cx.waker());
-        while let Poll::Ready(accepted) = streams.as_mut().poll(cx) {
-            let Ok(stream) = accepted else { return Poll::Ready(End::Lost) };
-            streams.set(connection.accept_bi());
-            self.open(stream);
+        while !self.broken
+            && let Poll::Ready(accepted) = streams.as_mut().poll(cx)
+        {
+            match accepted {
+                Ok(stream) => {
+                    streams.set(connection.accept_bi());
+                    self.open(stream);
+                }
+                Err(_) => self.broken = true,
+            }
         }
         for _ in 0..ROUNDS_MAX {
             match self.round(cx) {
@@ -113,20 +122,24 @@ impl Junction {
     fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         // First of all: what the shard wrote before it closed is seen by whoever sees that.
         let closed = self.far.is_closed();
-        let mut moved = self.read(cx)?;
+        let mut moved = self.read(cx);
         moved |= self.pass()?;
         let taken = self.take();
         moved |= taken;
-        moved |= self.write(cx)?;
+        moved |= self.write(cx);
         self.clear()?;
         let drained = self.lines.iter().flatten().all(|line| line.queue.is_empty());
         if closed && !taken && drained {
             return Err(End::Closed);
         }
+        // With room left at the shard, nothing whole is left here.
+        if self.broken && !moved && self.far.room() > 0 {
+            return Err(End::Lost);
+        }
         Ok(moved)
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let (mut moved, mut buffer) = (false, [0; READ]);
         for (number, line) in self.lines.iter_mut().enumerate() {
             let stream = number as Stream;
@@ -139,20 +152,20 @@ impl Junction {
             match recv.poll_read(cx, &mut buffer[..count]) {
                 Poll::Pending => continue,
                 Poll::Ready(Ok(count)) if count > 0 => self.mux.collect(stream, &buffer[..count]),
-                // The end, or a reset; of the control stream the latter is as sudden as a lost connection.
-                Poll::Ready(Ok(_) | Err(ReadError::Reset(_))) if stream != CONTROL => {
-                    self.mux.end(stream);
-                    *slot = None;
-                }
+                // The end, or a reset.
                 Poll::Ready(Ok(_)) => {
                     self.mux.end(stream);
                     *slot = None;
                 }
-                Poll::Ready(Err(_)) => return Err(End::Lost),
+                Poll::Ready(Err(_)) => {
+                    self.broken |= stream == CONTROL;
+                    self.mux.end(stream);
+                    *slot = None;
+                }
             }
             moved = true;
         }
-        Ok(moved)
+        moved
     }
 
     fn pass(&mut self) -> Result<bool, End> {
@@ -162,7 +175,7 @@ impl Junction {
         // What came before a breach still counts.
         self.far.send(&inward);
         passed.map_err(End::Breach)?;
-        if !self.finished && self.mux.is_done(CONTROL) {
+        if !self.finished && !self.broken && self.mux.is_done(CONTROL) {
             self.finished = true;
             self.far.finish();
         }
@@ -187,7 +200,7 @@ impl Junction {
         !bytes.is_empty()
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         for (number, line) in self.lines.iter_mut().enumerate() {
             let Some(Line { send: slot @ Some(_), queue, at, .. }) = line else { continue };
@@ -197,8 +210,8 @@ impl Junction {
                 match Pin::new(send).poll_write(cx, &queue[*at..]) {
                     Poll::Pending => break,
                     Poll::Ready(Ok(count)) => *at += count,
-                    Poll::Ready(Err(_)) if number == usize::from(CONTROL) => return Err(End::Lost),
                     Poll::Ready(Err(_)) => {
+                        self.broken |= number == usize::from(CONTROL);
                         self.mux.deafen(number as Stream);
                         *slot = None;
                         *at = queue.len();
@@ -210,7 +223,7 @@ impl Junction {
                 (*queue, *at) = (Vec::new(), 0);
             }
         }
-        Ok(moved)
+        moved
     }
 
     /// Lets go of data streams that are done.

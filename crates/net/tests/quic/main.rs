@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ground;
+mod our_client;
 
 use std::net::SocketAddr;
 
@@ -140,6 +141,34 @@ fn the_end_of_the_control_stream_is_the_end_of_the_connection() {
         assert!(client.control.hear().await.is_none());
         assert!(matches!(client.connection.closed().await, ConnectionError::ApplicationClosed(_)));
         ground.until(|status| status.connections == 0).await;
+        ground.stop().await;
+    });
+}
+
+#[test]
+fn who_disconnects_and_goes_at_once_leaves_no_will() {
+    run(async {
+        let ground = Ground::new(|_, _| {});
+        let mut watcher = ground.connect("watcher").await;
+        watcher.control.say(&subscribe(1, "#")).await;
+        watcher.control.hears(&suback(1)).await;
+        for round in 0..20_u8 {
+            let own = endpoint();
+            let connection =
+                dial(&own, config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+            let mut client = Client::login(own, connection, "client", Some("will")).await;
+            client.control.say(&[publish("last", 0, &[round]), vec![0xE0, 0]].concat()).await;
+            client.control.send.finish().expect("it is open");
+            // The broker has the bytes, and maybe not looked at them.
+            client.control.send.stopped().await.expect("the connection is well");
+            client.connection.close(0_u32.into(), b"");
+            assert_eq!(watcher.control.hears_message("last").await, [round]);
+            client.endpoint.wait_idle().await;
+        }
+        ground.until(|status| status.connections == 1).await;
+        let mut other = ground.connect("other").await;
+        other.control.say(&publish("end", 0, b"")).await;
+        watcher.control.hears_message("end").await;
         ground.stop().await;
     });
 }
