@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use breakwater_proto::Instant;
@@ -101,8 +100,9 @@ impl Ear {
         let peer = Peer { address, listener: self.listener.number, direct: true };
         let terms = &self.terms;
         let enter = || {
-            // What a proxy has in front of it is judged when it has told.
-            if terms.is_proxied() {
+            // What a proxy has in front of it is judged when it has told, and on a unix socket the permissions of its file
+            // have judged.
+            if terms.is_proxied() || self.socket.is_local() {
                 return Pass::enter(&self.listener, terms, node_max);
             }
             terms.admits(address.ip())?;
@@ -112,7 +112,6 @@ impl Ear {
         };
         match enter() {
             Ok(pass) => {
-                self.listener.standing.accepted.fetch_add(1, Ordering::Relaxed);
                 let terms = (!terms.plain).then(|| Arc::clone(terms));
                 Accepted::Connection(Arrival { stream, peer, pass, terms })
             }

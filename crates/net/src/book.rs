@@ -52,7 +52,8 @@ struct Kept {
 const WAIT: Duration = Duration::from_secs(5);
 
 impl Handle {
-    /// Opens a listener. It takes connections when this returns.
+    /// Opens a listener. It takes connections when this returns. Waits for the shards, as all of these do: not to be called on
+    /// the thread of one.
     pub fn open(&self, options: ListenerOptions) -> Result<(), BindFault> {
         let mut book = self.book();
         if self.inner.stop.asked() {
@@ -61,29 +62,34 @@ impl Handle {
         if book.find(&options.name).is_some() {
             return Err(fault(&options.name, BindCause::NameTaken));
         }
-        let places = bind_places(&options, &[], &book.held(), self.shards())?;
         let terms = Terms::load(options)?;
+        let places = bind_places(&terms.options, &[], &book.held(), self.shards())?;
         self.admit(&mut book, Listening { terms, places })
     }
 
     /// Changes a listener, found by its name, to these options: new places are listened at before old ones are left. If one
     /// can't be had, nothing has changed.
     ///
-    /// Connections stay, and keep the terms that they were let in with. If places are left, `ending` says what becomes of the
+    /// TLS files are read again, also if nothing else has changed. Connections stay, and keep what they have agreed on. If places are left, `ending` says what becomes of the
     /// connections that the listener has by then.
     pub fn change(&self, options: ListenerOptions, ending: Ending) -> Result<(), BindFault> {
         let name = options.name.clone();
         let mut book = self.book();
         let held = book.held();
         let Some(at) = book.find(&name) else { return Err(fault(&name, BindCause::NoSuchListener)) };
-        let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
-        let fresh = bind_places(&options, &kept, &held, self.shards())?;
+        if book.entries[at].terms.options.protocols.quic != options.protocols.quic {
+            let text = "a listener can't turn from TCP to QUIC or back; close it and open another";
+            return Err(fault(&name, BindCause::Unsupported(text)));
+        }
         let wanted = place::wanted(&options.bind).map_err(|(place, cause)| BindFault {
             listener: name.clone(),
             place,
             cause,
         })?;
+        // Files first: what is bound takes the place of something.
         let terms = Arc::new(Terms::load(options)?);
+        let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
+        let fresh = bind_places(&terms.options, &kept, &held, self.shards())?;
         let before = Arc::clone(&book.entries[at].listener);
         let leaves = kept.iter().any(|kept| !wanted.contains(kept));
         let ends = leaves && ending != Ending::Keep;
@@ -289,11 +295,14 @@ impl Entry {
     fn status(&self, open: bool) -> ListenerStatus {
         let standing = &self.listener.standing;
         let refused = |refusal| (refusal, standing.refused(refusal));
+        let tls = self.terms.tls.as_ref();
         ListenerStatus {
             number: self.listener.number,
             open,
             options: self.terms.options.clone(),
             bound: self.places.iter().map(|kept| kept.bound.clone()).collect(),
+            certificates: tls.map(|tls| tls.certificates.clone()).unwrap_or_default(),
+            warnings: tls.map(|tls| tls.warnings.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             connections: standing.open(),
             accepted: standing.accepted.load(Ordering::Relaxed),
             refused: Refusal::ALL.into_iter().map(refused).filter(|(_, count)| *count > 0).collect(),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use breakwater_contract::Visit;
 use breakwater_proto::Instant;
@@ -316,6 +317,7 @@ fn hand_over(mut guest: Guest, mut layers: Layers, encrypted: bool, yard: &mut Y
         return yard.sockets.dismiss(guest.stream, words);
     };
     let (peer, direct, listener) = (guest.peer.address, guest.peer.direct, standing.name.clone());
+    standing.accepted.fetch_add(1, Ordering::Relaxed);
     let stream = Box::new(Handed::new(guest.stream, layers, guest.pass));
     handoff.http(Visit { stream, peer, direct, encrypted, listener });
 }

@@ -67,8 +67,12 @@ pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Ve
             faults.push(fault(BindCause::NameTaken));
             continue;
         }
-        let places = bind_places(&options, &[], &held, shards);
-        match places.and_then(|places| Ok(Listening { terms: Terms::load(options)?, places })) {
+        let terms = Terms::load(options);
+        let listening = terms.and_then(|terms| {
+            let places = bind_places(&terms.options, &[], &held, shards)?;
+            Ok(Listening { terms, places })
+        });
+        match listening {
             Ok(listening) => {
                 let name = &listening.terms.options.name;
                 let places = listening.places.iter();
@@ -288,6 +292,15 @@ impl EarSocket {
                 let (stream, _) = socket.accept()?;
                 Ok((TcpStream::from(std::os::fd::OwnedFd::from(stream)), unix::PEER))
             }
+        }
+    }
+
+    /// Its peers are on this machine and have no addresses.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            #[cfg(unix)]
+            Self::Unix(_) => true,
         }
     }
 

@@ -25,7 +25,8 @@ pub struct ListenerOptions {
     pub accept_rate: u32,
     /// Connections that may come at once above the rate.
     pub accept_burst: u32,
-    /// Who may connect: the first rule that fits decides; nobody's rule means yes.
+    /// Who may connect: the first rule that fits decides; nobody's rule means yes. Peers on a unix socket have no address: there
+    /// its permissions decide, unless a PROXY header names an address.
     pub access: Vec<AccessRule>,
     /// A PROXY header stands in front of every connection.
     pub proxy: Option<ProxyOptions>,

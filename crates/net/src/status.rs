@@ -1,5 +1,7 @@
 //! What can be said of a listener while the node runs.
 
+use breakwater_transport::tls::CertificateFacts;
+
 use crate::listen::BoundTo;
 use crate::listener::ListenerOptions;
 use crate::refusal::Refusal;
@@ -15,9 +17,13 @@ pub struct ListenerStatus {
     pub options: ListenerOptions,
     /// Where it really listens.
     pub bound: Vec<BoundTo>,
+    /// The certificates that it shows, as they were read when it was opened or last changed.
+    pub certificates: Vec<CertificateFacts>,
+    /// What is not well with its TLS but no reason to refuse it, one line each.
+    pub warnings: Vec<String>,
     /// Connections now, those whose handshake is under way included.
     pub connections: u32,
-    /// Connections let in since it was opened.
+    /// Connections let in since it was opened, with all handshakes done.
     pub accepted: u64,
     /// Connections turned away since then, by reason; reasons without any are left out.
     pub refused: Vec<(Refusal, u64)>,

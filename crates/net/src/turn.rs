@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use breakwater_contract::Completion;
@@ -323,8 +324,9 @@ impl<E: Engine> Loop<E> {
 
 fn admit<E: Engine>(engine: &mut E, sockets: &mut Sockets, peer: Peer, transport: Transport, now: Instant) {
     let standing = Arc::clone(&transport.pass().listener().standing);
-    if engine.accept(sockets, peer, transport, now).is_none() {
-        sockets.refused(&standing, peer, Refusal::NoRoom, "");
+    match engine.accept(sockets, peer, transport, now) {
+        Some(_) => _ = standing.accepted.fetch_add(1, Ordering::Relaxed),
+        None => sockets.refused(&standing, peer, Refusal::NoRoom, ""),
     }
 }
 

@@ -165,7 +165,6 @@ impl Guest {
             connection.close(VarInt::from_u32(BUSY), b"the broker has no room for more connections");
             return self.refuse(Refusal::NoRoom, "");
         }
-        self.entrance.listener.standing.accepted.fetch_add(1, Ordering::Relaxed);
         drop(self);
         junction::run(connection, control, far).await;
     }

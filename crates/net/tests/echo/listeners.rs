@@ -114,6 +114,11 @@ fn a_change_that_fails_changes_nothing() {
             .to_string()
             .starts_with("listener tcp.first can't listen on 192.0.2.1:0: this machine has no such address")
     );
+    let udp = ListenerOptions {
+        protocols: Protocols { quic: true, ..Protocols::NONE },
+        ..listener("tcp.first", [127, 0, 0, 1])
+    };
+    assert!(matches!(handle.change(udp, Ending::Cut), Err(fault) if matches!(fault.cause, BindCause::Unsupported(_))));
     let (mut one, mut two) = (connect(first), connect(first));
     echo(&mut one, b"one");
     echo(&mut two, b"two");
@@ -212,8 +217,11 @@ fn a_unix_socket_is_served_like_a_port_and_its_file_goes_with_it() {
     let path = folder.join("socket");
     let (node, _, lines) = serve(2, &Options::default(), false);
     let handle = node.handle();
+    // Rules over addresses don't concern those who have none.
+    let access = vec![AccessRule { allow: false, network: None }];
     let at = |mode| ListenerOptions {
         bind: vec![breakwater_net::Bind::Unix { path: path.clone(), mode }],
+        access: access.clone(),
         ..listener("unix.test", [127, 0, 0, 1])
     };
     handle.open(at(0o600)).expect("a free path");
