@@ -155,7 +155,8 @@ impl<T: Send> Shard<T> {
         }
         // The CONNECT stays in memory until there is an answer.
         if self.weighs_too_much(slot) {
-            return Err(self.refuse_connect(driver, slot, connect, ReasonCode::ServerBusy, None));
+            let text = "too many others wait to be let in";
+            return Err(self.refuse_connect(driver, slot, connect, ReasonCode::ServerBusy, Some(text)));
         }
         Ok(())
     }

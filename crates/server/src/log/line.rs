@@ -83,13 +83,14 @@ pub(super) struct Form {
 }
 
 /// With these words and no others of its own.
-const TOLD_ELSEWHERE: [ReasonCode; 2] = [ReasonCode::BadUserNameOrPassword, ReasonCode::NotAuthorized];
+const TOLD_ELSEWHERE: [ReasonCode; 3] =
+    [ReasonCode::BadUserNameOrPassword, ReasonCode::NotAuthorized, ReasonCode::ServerBusy];
 
 /// How important an event is.
 pub(super) fn level(event: &Event<'_>) -> Level {
     match event {
         Event::Connected { .. } | Event::Disconnected { .. } => Level::Info,
-        // Of who is not let in, the chain tells itself: once for each address, with what to do.
+        // Of who is not let in the chain tells itself: once for each address, with what to do.
         Event::Refused { reason, .. } if TOLD_ELSEWHERE.iter().any(|code| code.name() == *reason) => Level::Debug,
         Event::Refused { .. } => Level::Warn,
         Event::Fault { .. } => Level::Error,
