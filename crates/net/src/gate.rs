@@ -25,7 +25,7 @@ use crate::sockets::{Sockets, Transport};
 use crate::token::Watched;
 
 mod guest;
-mod words;
+pub(crate) mod words;
 
 use guest::{Guest, Line, Step};
 

@@ -93,6 +93,13 @@ impl Passes {
         }
     }
 
+    /// The listener that a connection came through.
+    pub(crate) fn listener(&self, slot: u32) -> Option<&Arc<Listener>> {
+        let (number, at) = place(slot);
+        let listener = self.pages.get(number)?.as_deref()?.listeners[at];
+        self.residents.get(usize::from(listener))?.as_ref().map(|resident| &resident.listener)
+    }
+
     /// Connections of a listener on this shard.
     pub(crate) fn here(&self, listener: u16) -> u32 {
         self.residents.get(usize::from(listener)).and_then(Option::as_ref).map_or(0, |resident| resident.here)

@@ -7,6 +7,7 @@ use breakwater_contract::Identity;
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 use breakwater_transport::layers::{Gave, LayerFault, Scratch, Took};
+use breakwater_transport::sniff::{Sniffed, sniff};
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
@@ -14,7 +15,9 @@ use crate::Journal;
 use crate::bell::Bell;
 use crate::connections::{BESIDE, BROKEN, Connections, ENDED, Held, LAST_WORDS, WATCHED};
 use crate::extra::{Extra, Via};
+use crate::gate::words;
 use crate::linger::Linger;
+use crate::listener::Protocols;
 use crate::passes::Passes;
 use crate::pipe::NearEnd;
 use crate::refusal::Refusal;
@@ -325,6 +328,31 @@ impl Driver for Sockets {
 
     fn identity(&self, slot: u32) -> Option<&Identity> {
         self.connections.extra(slot)?.identity.as_deref()
+    }
+
+    fn fault(&self, slot: u32) -> Option<String> {
+        match &self.connections.extra(slot)?.via {
+            Via::Layers(layers) => layers.fault().map(ToString::to_string),
+            _ => None,
+        }
+    }
+
+    fn misled(&mut self, slot: u32, peer: Peer, first: &[u8]) {
+        let what = sniff(first);
+        let detail = match self.connections.extra(slot).map(|extra| &extra.via) {
+            None | Some(Via::Socket) => words::wrong_protocol(what, Protocols::MQTT),
+            Some(Via::Layers(layers)) if layers.tls().is_some() => words::wrong_inside(what),
+            Some(Via::Layers(_)) => "",
+            // Nobody comes to QUIC by mistake.
+            Some(Via::Pipe(_)) => return,
+        };
+        let Some(listener) = self.passes.listener(slot) else { return };
+        let standing = Arc::clone(&listener.standing);
+        self.refused(&standing, peer, Refusal::Protocol, detail);
+        if what == Sniffed::Http {
+            // Whoever reads it is a person. A socket that takes nothing so early belongs to none.
+            let _ = self.write(slot, words::NOT_HTTP);
+        }
     }
 
     fn event(&mut self, event: Event<'_>) {

@@ -102,6 +102,18 @@ pub trait Driver {
         None
     }
 
+    /// What has broken a connection whose read or write failed, in words; none for what is the network's doing.
+    fn fault(&self, slot: u32) -> Option<String> {
+        let _ = slot;
+        None
+    }
+
+    /// The first bytes of a connection are no MQTT CONNECT: the driver knows what else may come to its ports, and whom to tell.
+    /// The connection ends afterwards.
+    fn misled(&mut self, slot: u32, peer: Peer, first: &[u8]) {
+        let _ = (slot, peer, first);
+    }
+
     /// One event in the life of a connection, for logs. Never called per message.
     fn event(&mut self, event: Event<'_>);
 }

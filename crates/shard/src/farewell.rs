@@ -42,6 +42,7 @@ impl<T: Send> Shard<T> {
         self.forget_tail(&conn);
         self.count_out(conn.peer.listener);
         self.last_words(driver, slot, &mut conn, &cause); // [MQTT-3.14.4-1]
+        let fault = matches!(cause, Cause::NetworkFailed).then(|| driver.fault(slot)).flatten();
         driver.close(slot); // [MQTT-3.14.4-2]
         self.counters.bump(Metric::ConnectionsClosed);
         match &cause {
@@ -60,7 +61,7 @@ impl<T: Send> Shard<T> {
             self.authenticator.abandon(token);
         }
         if !matches!(cause, Cause::Refused(_)) && !conn.is_leaving() {
-            self.tell_end(driver, &conn, &cause);
+            self.tell_end(driver, &conn, &cause, fault.as_deref());
         }
         self.pool.give(std::mem::take(&mut conn.out));
         self.pool.give_tail(std::mem::take(&mut conn.tail));
@@ -79,7 +80,7 @@ impl<T: Send> Shard<T> {
         conn.phase = Phase::Leaving;
         conn.flags.pump = false;
         if let Some(conn) = self.conns.get(slot) {
-            self.tell_end(driver, conn, &cause);
+            self.tell_end(driver, conn, &cause, None);
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let session = std::mem::replace(&mut conn.session, NONE);
@@ -89,9 +90,11 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    fn tell_end<D: Driver<Transport = T>>(&self, driver: &mut D, conn: &Conn, cause: &Cause) {
+    /// `fault` knows better than the cause alone, if it is there.
+    fn tell_end<D: Driver<Transport = T>>(&self, driver: &mut D, conn: &Conn, cause: &Cause, fault: Option<&str>) {
         let client = self.sessions.get(conn.session).map_or("", |resident| resident.session.client_id());
-        let (reason, statement, code) = (cause.text(), cause.statement(), cause.reason().as_u8());
+        let (statement, code) = (cause.statement(), cause.reason().as_u8());
+        let reason = fault.unwrap_or(cause.text());
         driver.event(Event::Disconnected { client, peer: conn.peer, reason, statement, code });
     }
 

@@ -23,6 +23,9 @@ impl<T: Send> Shard<T> {
         bytes: &[u8],
     ) -> Result<Step, Cause> {
         if PacketKind::from_first_byte(bytes[0]) != Some(PacketKind::Connect) {
+            if let Some(peer) = self.conns.get(slot).map(|conn| conn.peer) {
+                driver.misled(slot, peer, bytes);
+            }
             return Err(Violation::FirstPacketNotConnect.into()); // [MQTT-3.1.0-1]
         }
         let frame = match split(bytes, self.options.connect_bytes_max)? {

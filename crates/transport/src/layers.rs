@@ -123,6 +123,14 @@ impl Layers {
         !self.waiting.is_empty()
     }
 
+    /// What has broken it, if it was not the network.
+    pub fn fault(&self) -> Option<&LayerFault> {
+        match &self.end {
+            Some(Took::Failed(fault)) if *fault != LayerFault::Socket => Some(fault),
+            _ => None,
+        }
+    }
+
     /// Memory for buffers, beyond the value itself.
     pub fn buffer_bytes(&self) -> usize {
         self.unread.capacity() + self.waiting.capacity() + self.tls.as_ref().map_or(0, |tls| tls.buffer_bytes())
@@ -171,7 +179,10 @@ impl Layers {
             match written {
                 Ok(0) if done == 0 => return Gave::WouldBlock,
                 Ok(count) => done += count,
-                Err(_) => return Gave::Failed,
+                Err(fault) => {
+                    self.end.get_or_insert(Took::Failed(fault));
+                    return Gave::Failed;
+                }
             }
             if self.owes() || done < piece.len() {
                 break;

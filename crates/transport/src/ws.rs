@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455), as MQTT uses it: the payloads of all binary frames together are the stream of MQTT.
 //!
 //! A frame is never collected. Payload is handed on as it comes, so that an MQTT packet may be split over frames, and
-//! frames may hold many packets, in any way [MQTT-6.0.0-2], and a connection keeps a few bytes between two reads.
+//! frames may hold many packets, in any way, and a connection keeps a few bytes between two reads.
 
 mod decode;
 mod frame;

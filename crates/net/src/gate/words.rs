@@ -5,7 +5,7 @@ use breakwater_transport::sniff::Sniffed;
 use crate::listener::Protocols;
 
 /// What the listener speaks where something else came, and what to do about it.
-pub(super) fn wrong_protocol(what: Sniffed, protocols: Protocols) -> &'static str {
+pub(crate) fn wrong_protocol(what: Sniffed, protocols: Protocols) -> &'static str {
     let (tls, web) = (speaks_tls(protocols), protocols.ws || protocols.wss);
     match what {
         Sniffed::Tls => "TLS on a port without TLS: connect to the tls or wss listener, or use mqtt:// or ws://",
@@ -26,7 +26,7 @@ pub(super) fn wrong_protocol(what: Sniffed, protocols: Protocols) -> &'static st
 }
 
 /// The same inside TLS.
-pub(super) fn wrong_inside(what: Sniffed) -> &'static str {
+pub(crate) fn wrong_inside(what: Sniffed) -> &'static str {
     match what {
         Sniffed::Mqtt => "MQTT in TLS on a port that speaks WebSocket in TLS: use wss://, or the tls listener",
         Sniffed::Http => "HTTP in TLS on a port that speaks MQTT in TLS: use mqtts://, or the wss listener",
@@ -38,15 +38,15 @@ pub(super) fn wrong_inside(what: Sniffed) -> &'static str {
 }
 
 /// For people, and programs that show it to them.
-pub(super) const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+pub(crate) const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 63\r\n\r\nThis port speaks MQTT, not HTTP: connect with an MQTT client.\r\n";
 
 /// The same, where TLS is missing.
-pub(super) const NOT_PLAIN_HTTP: &[u8] =
+pub(crate) const NOT_PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 46\r\n\r\nThis port speaks TLS: use https:// or wss://\r\n";
 
-pub(super) fn speaks_tls(protocols: Protocols) -> bool {
+pub(crate) fn speaks_tls(protocols: Protocols) -> bool {
     protocols.mqtts || protocols.wss || protocols.https
 }
 

@@ -22,7 +22,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Sends back what it is sent, in order, however slowly the peer reads. A line `?` is answered with what is known of the
-/// peer, `!` with a megabyte, `q` with `bye` and the end.
+/// peer, `!` with a megabyte, `q` with `bye` and the end. What follows `###` counts as what a shard can't make sense of.
 #[derive(Default)]
 struct Echo {
     connections: Vec<Option<Connection>>,
@@ -56,6 +56,10 @@ impl Echo {
                     b"!" => connection.out.extend(much()),
                     b"q" => {
                         connection.out.extend_from_slice(b"bye");
+                        connection.leaving = true;
+                    }
+                    [b'#', b'#', b'#', first @ ..] => {
+                        sockets.misled(slot, connection.peer, first);
                         connection.leaving = true;
                     }
                     bytes => connection.out.extend_from_slice(bytes),

@@ -114,3 +114,19 @@ fn who_leaves_the_gate_is_counted_no_more() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_comes_to_a_plain_port_and_is_no_mqtt_is_told_by_the_shard_that_took_it() {
+    for (first, words) in [
+        (&b"\x16\x03\x01\x02\0\x01"[..], "TLS on a port without TLS: connect to the tls or wss listener"),
+        (REQUEST, "HTTP on an MQTT port"),
+    ] {
+        let ground = Ground::new(Protocols::MQTT);
+        let mut stream = ground.connect();
+        // The engine of these tests takes it for what a shard takes it for.
+        stream.write_all(&[b"###", first].concat()).expect("the node reads");
+        assert_eq!(rest(&mut stream).starts_with(b"HTTP/1.1 400 "), first == REQUEST);
+        let lines = ground.refused(Refusal::Protocol, 1);
+        assert!(lines.contains(words), "{lines}");
+    }
+}

@@ -12,6 +12,7 @@ fn ground() -> Ground {
     Ground::new(speaks(|speaks| speaks.ws = true))
 }
 
+/// [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
 #[test]
 fn a_websocket_carries_bytes_in_frames_of_any_length() {
     let ground = ground();
@@ -62,6 +63,7 @@ fn a_peer_that_reads_slowly_gets_everything_in_order() {
     echo(&mut web, b"still here");
 }
 
+/// [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
 #[test]
 fn text_is_refused_with_the_code_for_it() {
     let ground = ground();

@@ -128,7 +128,7 @@ impl<'h> Head<'h> {
         if self.all(NAME).next().is_none() {
             return if rules.allow_no_subprotocol { Ok(None) } else { Err(Refusal::NoSubprotocol) };
         }
-        // [MQTT-6.0.0-4]: the standard's name wherever it is offered.
+        // The standard's name wherever it is offered [MQTT-6.0.0-4] [MQTT3-6.0.0-4].
         SUBPROTOCOLS.into_iter().find(|name| self.lists(NAME, name)).map(Some).ok_or(Refusal::Subprotocol)
     }
 

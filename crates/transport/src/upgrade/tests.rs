@@ -75,6 +75,7 @@ fn variants_of_an_upgrade_that_mean_the_same_are_granted() {
     }
 }
 
+/// [MQTT-6.0.0-3] [MQTT-6.0.0-4] [MQTT3-6.0.0-3] [MQTT3-6.0.0-4]
 #[test]
 fn the_subprotocol_of_the_standard_is_chosen_wherever_it_is_offered() {
     for (offered, chosen) in [

@@ -61,7 +61,7 @@ pub enum End {
 /// A rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A text frame: MQTT needs binary ones [MQTT-6.0.0-1].
+    /// A text frame: MQTT needs binary ones.
     Text,
     /// A bit that nobody has negotiated, such as that of compression.
     ReservedBits,
@@ -195,6 +195,7 @@ impl Decoder {
         self.left -= count as u32;
         way.at += count;
         if !opcode.is_control() {
+            // Whatever packets begin or end in it [MQTT-6.0.0-2] [MQTT3-6.0.0-2].
             bytes.copy_within(piece, way.out);
             self.unmask(&mut bytes[way.out..way.out + count]);
             way.out += count;
@@ -287,7 +288,7 @@ impl Decoder {
             };
         }
         if opcode == OpCode::Text {
-            return Err(Fault::Text); // [MQTT-6.0.0-1]
+            return Err(Fault::Text); // [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
         }
         if self.open != (opcode == OpCode::Continuation) {
             return Err(Fault::Order);

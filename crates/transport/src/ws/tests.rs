@@ -33,6 +33,7 @@ fn close(code: u16, reason: &str) -> Vec<u8> {
     out
 }
 
+/// [MQTT-6.0.0-2] [MQTT3-6.0.0-2]
 #[test]
 fn any_split_of_any_frames_gives_the_same_stream() {
     let long: Vec<u8> = (0..900_u32).map(|at| at as u8).collect();
@@ -89,7 +90,7 @@ fn whoever_breaks_a_rule_is_told_which() {
     let mut unmasked = Vec::new();
     put_frame(&mut unmasked, OpCode::Binary, b"bare", None);
     let cases: &[(&str, Vec<u8>, Fault)] = &[
-        ("text [MQTT-6.0.0-1]", frame(0x81, b"text"), Fault::Text),
+        ("text", frame(0x81, b"text"), Fault::Text),
         ("compressed", frame(0xC2, b"data"), Fault::ReservedBits),
         ("reserved bit 2", frame(0xA2, b""), Fault::ReservedBits),
         ("reserved bit 3", frame(0x92, b""), Fault::ReservedBits),
