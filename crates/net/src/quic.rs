@@ -11,6 +11,10 @@
 //!   that it came from.
 //! - A connection on which nothing arrives for the idle timeout (the smaller one of both sides) has ended, will and all. The
 //!   broker sends no packets of its own to keep it alive: a client either pings, by MQTT or by QUIC, or means to go.
+//!
+//! What a connection costs: 46 KB of heap while it is idle (`examples/quic_memory.rs`), nearly all of it `quinn`'s and TLS's, 13 KB
+//! of that a buffer for sending several datagrams at once. At most 256 KiB more are under way in each direction (`config.rs`), 260
+//! KiB wait for the rest of their packets (`mux.rs`), and 64 KiB in each direction wait in the pipe.
 
 use std::io;
 use std::net::UdpSocket;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use breakwater_proto::{Frame, Packet, PacketKind, ReasonCode, Split, Version, decode, peek_version, split};
+use breakwater_proto::{Frame, Packet, PacketKind, Split, Version, decode, peek_version, split};
 
 use super::filters::Filters;
 use super::{Breach, CONTROL, Stream, WHOLE_MAX};
@@ -99,17 +99,15 @@ impl Book {
             return Some((CONTROL, len));
         }
         let whole = bytes.len() >= len;
-        let id = || u16_at(body, 0).filter(|_| whole);
+        let id = u16_at(body, 0);
         let target = match PacketKind::from_first_byte(bytes[0]) {
-            Some(PacketKind::PubAck | PacketKind::PubComp | PacketKind::SubAck | PacketKind::UnsubAck) => {
-                self.owed.remove(&id()?)
+            // An identifier, and behind it what has become of a PUBLISH.
+            Some(kind) if is_answer(kind) && !whole && body.len() < 3 => return None,
+            Some(PacketKind::PubRec) if body.get(2).is_none_or(|reason| *reason < REFUSED) => {
+                id.and_then(|id| self.owed.get(&id).copied())
             }
-            Some(PacketKind::PubRec) => {
-                let id = id()?;
-                let refused = body.get(2).is_some_and(|reason| *reason >= ReasonCode::UnspecifiedError.as_u8());
-                if refused { self.owed.remove(&id) } else { self.owed.get(&id).copied() }
-            }
-            Some(PacketKind::PubRel) => self.releases.remove(&id()?),
+            Some(PacketKind::PubRel) => id.and_then(|id| self.releases.remove(&id)),
+            Some(kind) if is_answer(kind) => id.and_then(|id| self.owed.remove(&id)),
             Some(PacketKind::Publish) => match self.head(bytes[0], body) {
                 Some(head) => self.delivery(&head),
                 // Longer than any head that this broker writes.
@@ -171,6 +169,15 @@ impl Book {
             map.retain(|_, of| *of != stream);
         }
     }
+}
+
+/// Reason codes from here on are refusals.
+const REFUSED: u8 = 0x80;
+
+/// Whether a packet of the broker belongs to an exchange with an identifier.
+fn is_answer(kind: PacketKind) -> bool {
+    use PacketKind::{PubAck, PubComp, PubRec, PubRel, SubAck, UnsubAck};
+    matches!(kind, PubAck | PubRec | PubRel | PubComp | SubAck | UnsubAck)
 }
 
 /// An entry for a data stream; none for the control stream.

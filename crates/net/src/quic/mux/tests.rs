@@ -333,3 +333,102 @@ fn half_a_packet_is_dropped_with_its_stream_unless_the_shard_has_begun_it() {
         }
     }
 }
+
+/// A sequence that looks random and is always the same.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+fn packets_of_many_streams_arrive_whole_and_each_stream_in_its_order() {
+    for seed in 1..40 {
+        let mut chance = Chance(seed);
+        let mut mux = connected(5);
+        // Each payload says its stream and its number there.
+        let mut waiting: Vec<Vec<u8>> = (0..=5_u8)
+            .map(|stream| {
+                let packets = (0..20_u8).map(|number| {
+                    let length = if chance.below(10) == 0 { WHOLE_MAX + chance.below(9000) } else { chance.below(200) };
+                    publish("t", 0, &[vec![stream, number], vec![7; length]].concat(), 0)
+                });
+                packets.collect::<Vec<_>>().concat()
+            })
+            .collect();
+        let mut arrived = Vec::new();
+        while waiting.iter().any(|bytes| !bytes.is_empty()) {
+            let stream = chance.below(6);
+            let appetite = mux.appetite(stream as Stream);
+            let count = chance.below(1 + appetite.min(20_000)).min(waiting[stream].len());
+            mux.collect(stream as Stream, &waiting[stream][..count]);
+            waiting[stream].drain(..count);
+            mux.pass(chance.below(30_000), |bytes| arrived.extend_from_slice(bytes)).expect("no breach");
+            assert!(mux.collected <= COLLECTED_MAX + WHOLE_MAX);
+        }
+        arrived.extend(passed(&mut mux).expect("no breach"));
+        let mut next = [0_u8; 6];
+        while !arrived.is_empty() {
+            let Ok(Split::Packet(frame)) = split(&arrived, u32::MAX) else { panic!("cut by another") };
+            // Topic "t", no properties.
+            let (stream, number) = (frame.body[4], frame.body[5]);
+            assert_eq!(number, next[usize::from(stream)], "seed {seed}");
+            next[usize::from(stream)] += 1;
+            let len = frame.len;
+            arrived.drain(..len);
+        }
+        assert_eq!(next, [20; 6]);
+        assert_eq!(mux.collected, 0);
+    }
+}
+
+#[test]
+fn no_bytes_and_no_order_of_calls_make_it_panic() {
+    for seed in 1..400 {
+        let mut chance = Chance(seed);
+        let mut mux = if chance.below(4) == 0 { Mux::new() } else { connected(0) };
+        let mut open = vec![true];
+        let bytes = |chance: &mut Chance| -> Vec<u8> {
+            let first = [0x10, 0x30, 0x32, 0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xC0, 0xF0][chance.below(11)];
+            let length = chance.below(12);
+            let claimed = if chance.below(4) == 0 { chance.below(256) } else { length };
+            let body = (0..length).map(|_| chance.below(6) as u8);
+            [first, claimed as u8].into_iter().chain(body).collect()
+        };
+        for _ in 0..300 {
+            let stream = chance.below(open.len()) as Stream;
+            match chance.below(8) {
+                0 if open.len() < 8 => {
+                    mux.open(open.len() as Stream);
+                    open.push(true);
+                }
+                1 => mux.end(stream),
+                2 => mux.deafen(stream),
+                3 if stream != CONTROL && open[usize::from(stream)] => {
+                    open[usize::from(stream)] = false;
+                    if mux.close(stream).is_err() {
+                        break;
+                    }
+                }
+                4 if !open[usize::from(stream)] => {
+                    mux.open(stream);
+                    open[usize::from(stream)] = true;
+                }
+                5 => mux.sort(&bytes(&mut chance), |_, _| {}),
+                6 => {
+                    let _ = mux.is_done(stream);
+                    if mux.pass(chance.below(20), |_| {}).is_err() {
+                        break;
+                    }
+                }
+                _ if mux.appetite(stream) > 300 => mux.collect(stream, &bytes(&mut chance)),
+                _ => {}
+            }
+        }
+    }
+}
