@@ -37,6 +37,9 @@ pub(super) enum Amount {
     Word(String),
 }
 
+/// Zones, as many as our file may have.
+const ZONES_MAX: usize = 250;
+
 pub(super) struct Draft {
     toml: DocumentMut,
     remarks: Vec<(At, Remark)>,
@@ -89,7 +92,7 @@ impl Draft {
     pub(super) fn remark(&mut self, at: At, severity: Severity, key: &str, text: impl Into<String>) {
         self.mark(at, Fate::Remarked);
         let file = self.files.get(at.file).and_then(|(name, _)| name.clone());
-        let text = text.into();
+        let text = clean(&text.into(), 600);
         self.remarks.push((at, Remark { file, line: at.line, last_line: at.last, key: shown(key), text, severity }));
     }
 
@@ -175,6 +178,11 @@ impl Draft {
             Ok(fitted) => fitted,
             Err(allowed) => return self.unreadable(at, from, &allowed),
         };
+        if let Some(zone) = zone
+            && !self.room_for_zone(&plain_name(zone))
+        {
+            return self.action(at, from, "there are too many zones");
+        }
         let (group, name) = key.split_once('.').unwrap_or(("", key));
         match zone {
             Some(zone) => self.put(&["zones", &plain_name(zone), group, name], value),
@@ -184,6 +192,11 @@ impl Draft {
             Some(note) => self.changed(at, from, note),
             None => self.mapped(at),
         }
+    }
+
+    fn room_for_zone(&self, name: &str) -> bool {
+        let zones = self.toml.get("zones").and_then(Item::as_table);
+        zones.is_none_or(|zones| zones.contains_key(name) || zones.len() < ZONES_MAX)
     }
 
     /// The end: remarks in order, those that say the same of neighbours in one.
@@ -268,14 +281,19 @@ fn blank(line: &str) -> bool {
 
 /// Keys are shown, and come from anybody.
 fn shown(key: &str) -> Box<str> {
-    let clean = key.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    clean.take(120).collect::<String>().into()
+    clean(key, 120).into()
+}
+
+/// One line that a terminal can be trusted with.
+fn clean(text: &str, chars_max: usize) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(chars_max).collect()
 }
 
 /// Whether two remarks say the same, and nothing of the result comes from between their lines.
 fn joins(files: &[(Option<Box<str>>, Vec<Fate>)], before: At, last: &Remark, at: At, next: &Remark) -> bool {
     let same = before.file == at.file && last.text == next.text && last.severity == next.severity && before.line > 0;
-    let group = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+    // Keys without dots stand beside each other; others belong together by their first part.
+    let group = |key: &str| key.split_once('.').map(|(first, _)| first.to_owned());
     if !same || at.line <= before.last || group(&last.key) != group(&next.key) {
         return same && at.line == before.last && group(&last.key) == group(&next.key);
     }
@@ -283,16 +301,21 @@ fn joins(files: &[(Option<Box<str>>, Vec<Fate>)], before: At, last: &Remark, at:
     between.iter().all(|fate| matches!(fate, Fate::Blank | Fate::Structure))
 }
 
-/// One name for two keys: what they have in common.
+/// One name for two keys: what they have in common, or both.
 fn joined(a: &str, b: &str) -> Box<str> {
-    if a == b {
+    if a == b || a.ends_with(MORE) || a.split(", ").any(|one| one == b) {
         return a.into();
     }
-    let a = a.trim_end_matches('*').trim_end_matches('.');
-    let common = a.split('.').zip(b.split('.')).take_while(|(x, y)| x == y).count();
-    let parts: Vec<&str> = b.split('.').take(common).collect();
-    if parts.is_empty() { "".into() } else { format!("{}.*", parts.join(".")).into() }
+    let stem = a.trim_end_matches(".*");
+    let common: Vec<&str> = stem.split('.').zip(b.split('.')).take_while(|(x, y)| x == y).map(|(x, _)| x).collect();
+    match common.is_empty() {
+        false => format!("{}.*", common.join(".")).into(),
+        true if a.matches(", ").count() >= 2 => format!("{a}{MORE}").into(),
+        true => format!("{a}, {b}").into(),
+    }
 }
+
+const MORE: &str = " and more";
 
 /// The value as our file writes it, brought inside the bounds; with a note if it had to be.
 fn fitted(setting: &Setting, amount: &Amount) -> Result<(Value, Option<String>), String> {

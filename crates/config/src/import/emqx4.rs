@@ -12,6 +12,8 @@ use super::written;
 const OF_LISTENERS: [&str; 5] =
     ["allow_anonymous", "mountpoint", "rate_limit.conn_messages_in", "rate_limit.conn_bytes_in", "publish_limit"];
 
+const LOCAL: &str = "clients on this machine may come without a name all the same, if they connect directly";
+
 #[derive(Default)]
 struct Found {
     listeners: Vec<Listener>,
@@ -87,7 +89,7 @@ fn sort(mut entry: Entry, found: &mut Found, draft: &mut Draft) {
                 return draft.action(entry.at, &key, "listeners are of the types tcp, ssl, ws and wss");
             };
             entry.name = spelled(kind, parts.next().unwrap_or("bind"));
-            emqx::listener(&mut found.listeners, kind, name).fields.push(entry);
+            emqx::listener(draft, &mut found.listeners, (kind, name), entry);
         }
         (Some("zone"), Some(name), Some(first)) => {
             entry.name = parts.next().map_or_else(|| first.to_owned(), |rest| format!("{first}.{rest}"));
@@ -105,14 +107,10 @@ fn sort(mut entry: Entry, found: &mut Found, draft: &mut Draft) {
 
 fn zone(name: &str, entry: Entry, found: &mut Found, draft: &mut Draft) {
     if OF_LISTENERS.contains(&entry.name.as_str()) {
-        let at = found.zones.iter().position(|zone| zone.name == name).unwrap_or_else(|| {
-            found.zones.push(ZoneTerms { name: name.to_owned(), entries: Vec::new() });
-            found.zones.len() - 1
-        });
         if entry.name == "allow_anonymous" && entry.flag() != Some(true) {
-            draft.mapped(entry.at);
+            draft.changed(entry.at, &entry.key, LOCAL);
         }
-        found.zones[at].entries.push(entry);
+        emqx::zone_term(draft, &mut found.zones, name, entry);
     } else if entry.name == "bypass_auth_plugins" {
         let text = "say authentication = false on the listeners of this zone if their clients are not to be asked who they are";
         match entry.flag() {
@@ -138,7 +136,7 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
     match entry.key.as_str() {
         "allow_anonymous" => {
             if entry.flag() != Some(true) {
-                draft.mapped(entry.at);
+                draft.changed(entry.at, &entry.key, LOCAL);
             }
             found.anonymous = Some(entry);
         }

@@ -40,11 +40,11 @@ pub(super) fn read(text: &str, files: &mut dyn Files, draft: &mut Draft) -> Resu
         spread(listener, &found.terms);
     }
     for entry in &found.terms {
-        if !found.listeners.iter().any(|listener| secured(listener.kind)) {
+        if !found.listeners.iter().any(asks) {
             draft.not_mapped(
                 entry.at,
                 &entry.key,
-                "no listener with TLS is in this file; say it in the .tls part of those that you add",
+                "no listener asks its clients for certificates (verify = verify_peer), so none can count",
             );
         }
     }
@@ -69,7 +69,7 @@ fn sort(leaf: Leaf, key: &str, found: &mut Found, draft: &mut Draft) {
         ["listeners", kind @ ("tcp" | "ssl" | "ws" | "wss" | "quic"), name, rest @ ..] if !rest.is_empty() => {
             let kind = if *kind == "ssl" { "tls" } else { constant(kind) };
             entry.name = spelled(kind, rest);
-            emqx::listener(&mut found.listeners, kind, name).fields.push(entry);
+            emqx::listener(draft, &mut found.listeners, (kind, name), entry);
         }
         ["listeners", ..] => {
             draft.action(at, key, "listeners are of the types tcp, ssl, ws, wss and quic, each with a name and keys");
@@ -100,13 +100,7 @@ fn limit(mut entry: Entry, rest: &[&str], zone: Option<&str>, found: &mut Found,
         }
         match zone {
             None | Some("default") => found.terms.push(entry),
-            Some(zone) => {
-                let at = found.zones.iter().position(|known| known.name == zone).unwrap_or_else(|| {
-                    found.zones.push(ZoneTerms { name: zone.to_owned(), entries: Vec::new() });
-                    found.zones.len() - 1
-                });
-                found.zones[at].entries.push(entry);
-            }
+            Some(zone) => emqx::zone_term(draft, &mut found.zones, zone, entry),
         }
         return;
     }
@@ -185,8 +179,10 @@ fn constant(kind: &str) -> &'static str {
     ["tcp", "ws", "wss", "quic"].into_iter().find(|known| *known == kind).unwrap_or("tcp")
 }
 
-fn secured(kind: &str) -> bool {
-    matches!(kind, "tls" | "wss" | "quic")
+/// Whether its clients are asked for certificates.
+fn asks(listener: &Listener) -> bool {
+    let verified = |field: &Entry| field.name == "verify" && field.text() == "verify_peer";
+    matches!(listener.kind, "tls" | "wss" | "quic") && listener.fields.iter().any(verified)
 }
 
 /// The spelling that both generations share.
@@ -214,9 +210,9 @@ fn with_bind(listener: &Listener, draft: &mut Draft) {
     }
 }
 
-/// What `mqtt` says of certificates, on each listener that sees some.
+/// What `mqtt` says of certificates, on each listener that asks for some.
 fn spread(listener: &mut Listener, terms: &[Entry]) {
-    if secured(listener.kind) {
+    if asks(listener) {
         for term in terms {
             listener.fields.push(Entry { name: term.name.clone(), ..term.clone() });
         }

@@ -3,6 +3,8 @@
 mod listener;
 mod options;
 
+use std::collections::HashMap;
+
 use super::Files;
 use super::draft::{At, Draft};
 use super::place::{Entry, Given};
@@ -10,6 +12,9 @@ use options::Take;
 
 /// Files of an `include_dir` that are read at most, and their bytes together.
 const INCLUDES_MAX: usize = 100;
+
+/// Listeners that are taken over: as many as our file may have, less those that are there by themselves.
+const LISTENERS_MAX: usize = 250;
 
 /// Whether there is an option of that name.
 pub(super) fn is_option(name: &str) -> bool {
@@ -33,36 +38,65 @@ pub(super) fn read(text: &str, files: &mut dyn Files, draft: &mut Draft) {
     let mut listeners = vec![Listener::default()];
     let mut security = Vec::new();
     let mut bridge = false;
-    for entry in entries {
-        let Some(take) = options::find(&entry.name) else {
-            draft.action(
-                entry.at,
-                &entry.key,
-                "Mosquitto has no such option that we know of; look whether it is spelled right and whether it matters",
-            );
-            continue;
-        };
+    for (entry, take) in once(entries, apart, draft) {
         bridge = match entry.name.as_str() {
             "connection" => true,
             "listener" => false,
             _ => bridge,
         };
+        let count = listeners.len();
+        let current = listeners.last_mut().expect("the first one is always there");
         match take {
+            Take::Opens if count > LISTENERS_MAX => draft.action(entry.at, &entry.key, "there are too many listeners"),
             Take::Opens => listeners.push(Listener { opened: Some(entry), ..Listener::default() }),
             Take::Port => listeners[0].port = Some(entry),
-            Take::Listener(_) => listeners.last_mut().expect("the first one is always there").options.push(entry),
-            Take::Security if apart => listeners.last_mut().expect("the first one is always there").options.push(entry),
+            Take::Listener(_) => current.options.push(entry),
+            Take::Security if apart => current.options.push(entry),
             Take::Security => security.push(entry),
             Take::Bridge if bridge || entry.name.starts_with("bridge_") => {
-                draft.action(entry.at, &entry.key, options::BRIDGES)
+                draft.action(entry.at, &entry.key, options::BRIDGES);
             }
             Take::Bridge => {
-                draft.action(entry.at, &entry.key, "this belongs to a bridge (connection), and none is open here")
+                draft.action(entry.at, &entry.key, "this belongs to a bridge (connection), and none is open here");
             }
             _ => options::apply(draft, take, &entry),
         }
     }
     listener::write(draft, listeners, &security);
+}
+
+/// The options that are known. Of those that may stand but once, for the node or for a listener, the last counts.
+fn once(entries: Vec<Entry>, apart: bool, draft: &mut Draft) -> Vec<(Entry, &'static Take)> {
+    let mut last = HashMap::<(usize, String), usize>::new();
+    let mut known: Vec<Option<(Entry, &'static Take)>> = Vec::new();
+    let mut listener = 0;
+    for entry in entries {
+        let Some(take) = options::find(&entry.name) else {
+            let text =
+                "Mosquitto has no such option that we know of; look whether it is spelled right and whether it matters";
+            draft.action(entry.at, &entry.key, text);
+            continue;
+        };
+        let section = match take {
+            Take::Opens => {
+                listener += 1;
+                listener
+            }
+            Take::Listener(_) => listener,
+            Take::Security if apart => listener,
+            _ => 0,
+        };
+        let often = matches!(take, Take::Opens | Take::Bridge) || options::OFTEN.contains(&entry.name.as_str());
+        if !often
+            && let Some(before) = last.insert((section, entry.name.clone()), known.len())
+            && let Some((before, _)) = known[before].take()
+        {
+            let text = format!("given again in line {}, which counts", entry.at.line);
+            draft.not_mapped(before.at, &before.key, text);
+        }
+        known.push(Some((entry, take)));
+    }
+    known.into_iter().flatten().collect()
 }
 
 /// The lines of a file that say something.

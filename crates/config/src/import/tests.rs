@@ -3,6 +3,7 @@
 mod emqx4;
 mod emqx5;
 mod mosquitto;
+mod samples;
 
 use super::*;
 
@@ -43,7 +44,8 @@ fn starts(imported: &Imported) {
     let path = std::path::Path::new("/breakwater.toml").into();
     let sources = crate::Sources { file: Some((path, imported.toml.to_string())), ..crate::Sources::default() };
     let Err(faults) = crate::resolve(&sources, &around) else { return };
-    for fault in faults {
+    // Two listeners on one port are as wrong here as they were there.
+    for fault in faults.iter().filter(|fault| !fault.key.ends_with(".bind")) {
         let told = ["tls.certificate", "tls.key", "tls.client_certificate"].iter().any(|key| fault.key.ends_with(key));
         let word = if fault.key.ends_with("client_certificate") { "name the authorities" } else { "go together" };
         assert!(told && imported.remarks.iter().any(|remark| remark.text.contains(word)), "{fault}\n{}", imported.toml);
@@ -114,4 +116,36 @@ fn neighbours_that_get_the_same_answer_get_one_remark() {
         lines[0].starts_with("lines 1 to 4: node.*: not mapped") && lines[1].starts_with("line 6: node.x"),
         "{lines:?}"
     );
+}
+
+/// What costs a little per line must not cost the square of it.
+#[test]
+fn long_files_are_read_in_one_go() {
+    let many = |line: &dyn Fn(usize) -> String| (0..20_000).map(line).collect::<String>();
+    for (format, text) in [
+        (Format::Emqx4, many(&|at| format!("listener.tcp.l{at} = 1\n"))),
+        (Format::Emqx4, many(&|at| format!("listener.tcp.a.access.{at} = allow all\n"))),
+        (Format::Emqx4, many(&|at| format!("zone.z{at}.max_qos_allowed = 1\n"))),
+        (Format::Emqx4, many(&|at| format!("zone.z{at}.mountpoint = x\n"))),
+        (Format::Emqx5, many(&|at| format!("listeners.tcp.l{at}.bind = 1\n"))),
+        (Format::Emqx5, many(&|at| format!("zones.z{at}.mqtt.max_qos_allowed = 1\n"))),
+        (Format::Emqx5, many(&|at| format!("a{at} = ${{a{}}}\n", at / 2))),
+        (Format::Mosquitto, many(&|at| format!("listener {}\n", at % 65_535))),
+        (Format::Mosquitto, format!("{}{}", "max_qos 1\n".repeat(20_000), "mount_point x\n".repeat(20_000))),
+        (Format::Mosquitto, many(&|at| format!("websockets_origin {at}\n"))),
+    ] {
+        let Ok(imported) = import(format, &text, &mut Alone) else { continue };
+        accounted(&imported, &text);
+        starts(&imported);
+    }
+}
+
+/// The page for those who move says what the tables do.
+#[test]
+fn the_page_for_those_who_move_tells_every_limit() {
+    let page = include_str!("../../../../docs/migrating.md");
+    for (name, setting) in emqx::known() {
+        let row = setting.map_or_else(String::new, |setting| format!("| `{name}` | `{setting}` |"));
+        assert!(page.contains(&row), "{row}");
+    }
 }

@@ -16,26 +16,27 @@ pub(in super::super) struct Listener {
     pub(in super::super) fields: Vec<Entry>,
 }
 
-/// The listener of that name, a new one if there is none yet.
-pub(in super::super) fn listener<'a>(
-    listeners: &'a mut Vec<Listener>,
-    kind: &'static str,
-    name: &str,
-) -> &'a mut Listener {
-    let known = listeners.iter().position(|known| known.kind == kind && known.given_name == name);
-    let at = known.unwrap_or_else(|| {
-        let base = plain_name(name);
-        let mut free = base.clone();
-        for number in 2_u32.. {
-            if !listeners.iter().any(|known| known.kind == kind && known.name == free) {
-                break;
-            }
-            free = format!("{}-{number}", &base[..base.len().min(24)]);
-        }
-        listeners.push(Listener { kind, name: free, given_name: name.to_owned(), fields: Vec::new() });
-        listeners.len() - 1
-    });
-    &mut listeners[at]
+/// Listeners that are taken over: as many as our file may have, less those that are there by themselves.
+const LISTENERS_MAX: usize = 250;
+
+/// Puts a key to the listener of that name, a new one if there is none yet.
+pub(in super::super) fn listener(
+    draft: &mut Draft,
+    listeners: &mut Vec<Listener>,
+    (kind, name): (&'static str, &str),
+    entry: Entry,
+) {
+    if let Some(known) = listeners.iter_mut().find(|known| known.kind == kind && known.given_name == name) {
+        return known.fields.push(entry);
+    }
+    if listeners.len() >= LISTENERS_MAX {
+        return draft.action(entry.at, &entry.key, "there are too many listeners");
+    }
+    let base = plain_name(name);
+    let taken = |free: &str| listeners.iter().any(|known| known.kind == kind && known.name == free);
+    let numbered = (2_u32..).map(|number| format!("{}-{number}", &base[..base.len().min(24)]));
+    let free = std::iter::once(base.clone()).chain(numbered).find(|free| !taken(free)).unwrap_or_default();
+    listeners.push(Listener { kind, name: free, given_name: name.to_owned(), fields: vec![entry] });
 }
 
 const ACCEPTS: &str = "every shard accepts for itself; net.accepts_per_turn bounds how many at once";

@@ -94,7 +94,7 @@ fn note_path(place: &mut Place<'_>, entry: &Entry, text: &str, path: &str) {
     } else if path.starts_with('/') {
         place.draft.mapped(entry.at);
     } else {
-        let text = "the path is kept; EMQX reads it from its own folder (etc/ is /etc/emqx/ in its packages), so write it out from / or start where it fits";
+        let text = "the path is kept: here it starts at the folder of the configuration file, with EMQX at its own (etc/ is /etc/emqx/ in its packages); best write it out from /";
         place.draft.changed(entry.at, &entry.key, text);
     }
 }

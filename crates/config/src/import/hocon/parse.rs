@@ -26,8 +26,11 @@ impl Reader<'_> {
     /// Reads one file into a block.
     pub(super) fn file(&mut self, text: &str, file: usize, map: &mut Map, nesting: usize) -> Result<(), String> {
         for (number, line) in (1..).zip(text.lines()) {
-            if line.trim_start().starts_with("//") {
-                self.draft.mark(At::line(file, number), Fate::Blank);
+            let (at, line) = (At::line(file, number), line.split('#').next().unwrap_or_default().trim());
+            if line.starts_with("//") {
+                self.draft.mark(at, Fate::Blank);
+            } else if line.chars().all(|c| "{}[](), ".contains(c)) {
+                self.draft.structure(at);
             }
         }
         let mut parser = Parser { reader: self, cursor: Cursor::new(text), file, nesting };

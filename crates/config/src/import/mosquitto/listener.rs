@@ -13,8 +13,7 @@ use super::options::{self, Take};
 
 const ACL: &str = "there is no access control list yet: who has been let in may publish and subscribe to everything";
 const PLUGINS: &str = "plugins of Mosquitto can't be loaded; users are those of `breakwater users`";
-const PASSWORDS: &str =
-    "passwords in that file have Mosquitto's own form; name its users again with `breakwater users add NAME`";
+const PASSWORDS: &str = "`breakwater users import FILE` takes over the users of that file";
 const PSK: &str = "keys shared beforehand (PSK) are not spoken by the TLS library; use certificates";
 
 /// Writes all listeners. The first one has no line of its own: it is there if anything is said of it.
@@ -180,11 +179,6 @@ fn option(place: &mut Place<'_>, entry: &Entry, secure: bool) {
             "the listener has no certfile and keyfile, and so speaks no TLS",
         );
     }
-    let last = place.fields.iter().rfind(|other| other.name == entry.name).map(|other| other.at);
-    if last != Some(entry.at) && entry.name != "websockets_origin" {
-        let line = last.map_or(0, |at| at.line);
-        return place.draft.not_mapped(entry.at, &entry.key, format!("given again in line {line}, which counts"));
-    }
     if let Some(Take::Listener(rule)) = options::find(&entry.name) {
         place.apply(rule, entry);
     }
@@ -342,10 +336,13 @@ pub(super) fn versions(place: &mut Place<'_>, entry: &Entry) {
     }
 }
 
+/// Several lines are one list, which the first of them writes.
 pub(super) fn origin(place: &mut Place<'_>, entry: &Entry) {
-    let all: Vec<String> =
-        place.fields.iter().filter(|other| other.name == "websockets_origin").map(Entry::text).collect();
-    place.put("websocket.origins", list(all));
+    let lines = place.fields.iter().filter(|other| other.name == "websockets_origin");
+    if place.field("websockets_origin").is_some_and(|first| first.at == entry.at) {
+        let all: Vec<String> = lines.map(Entry::text).collect();
+        place.put("websocket.origins", list(all));
+    }
     place.draft.mapped(entry.at);
 }
 

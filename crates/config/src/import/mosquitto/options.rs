@@ -221,6 +221,19 @@ const OPTIONS: &[(&str, Take)] = &[
     ("username", Bridge),
 ];
 
+/// Options that may stand more than once.
+pub(super) const OFTEN: [&str; 9] = [
+    "websockets_origin",
+    "log_dest",
+    "log_type",
+    "plugin",
+    "plugin_load",
+    "plugin_use",
+    "global_plugin",
+    "auth_plugin",
+    "include_dir",
+];
+
 /// Options of plugins have names of their own behind these.
 const PLUGIN_OPTIONS: [&str; 2] = ["plugin_opt_", "auth_opt_"];
 const OF_PLUGIN: Take = ToDo(PLUGINS);

@@ -138,7 +138,7 @@ fn names_from_certificates_go_to_the_listeners_that_see_some() {
     assert_eq!(value(&imported, "listeners.tls.a.tls.username_from").as_deref(), Some("\"cn\""));
     assert_eq!(value(&imported, "listeners.tcp.b.tls.username_from"), None);
     let imported = read5("mqtt.peer_cert_as_username = cn\n");
-    assert!(on_line(&imported, 1)[0].text.contains("no listener with TLS"));
+    assert!(on_line(&imported, 1)[0].text.contains("no listener asks"));
 }
 
 #[test]

@@ -204,3 +204,30 @@ fn an_included_folder_is_read_in_order() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn lines_of_a_bridge_get_one_remark() {
+    let imported = readm(
+        "connection boat\naddress boat:1883\n\ntopic # both\nremote_username a\nmax_inflight_messages 5\nconnection other\n",
+    );
+    let lines: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+    assert!(
+        lines.iter().any(|line| line.starts_with("lines 1 to 5: connection, address, topic and more: to do: bridges")),
+        "{lines:?}"
+    );
+    assert!(lines.iter().any(|line| line.starts_with("line 7: connection: to do")), "{lines:?}");
+}
+
+#[test]
+fn of_two_lines_for_one_option_the_last_counts() {
+    let imported = readm(
+        "port 1\nport 2\nmax_inflight_messages 5\nmax_inflight_messages 6\nlistener 3\nmax_connections 1\nlistener 4\nmax_connections 2\n",
+    );
+    assert_eq!(value(&imported, "listeners.tcp.default.bind").as_deref(), Some("\"2\""));
+    assert_eq!(value(&imported, "mqtt.max_inflight").as_deref(), Some("6"));
+    assert_eq!(value(&imported, "listeners.tcp.p3.max_connections").as_deref(), Some("1"));
+    for (line, later) in [(1, "line 2"), (3, "line 4")] {
+        assert!(on_line(&imported, line)[0].text.contains(later), "{:?}", on_line(&imported, line));
+    }
+    assert!(on_line(&imported, 6).is_empty());
+}
