@@ -16,6 +16,7 @@ use crate::connecting::Connecting;
 use crate::event::Logged;
 use crate::hands::Hands;
 use crate::network::Wire;
+use crate::transport::Transport;
 use crate::world::{Plan, World};
 
 /// The broker under test. A handle: cheap to clone, all clones are the same broker.
@@ -72,6 +73,12 @@ impl Broker {
     #[must_use]
     pub fn mailbox_places(self, places: usize) -> Self {
         self.rebuilt(|plan| plan.places = places)
+    }
+
+    /// With clients that come over this transport, whatever the environment says. Before anybody connects.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        self.rebuilt(|plan| plan.transport = transport)
     }
 
     /// With connections that come from this address; from loopback otherwise. Before anybody connects.

@@ -84,7 +84,7 @@ impl Client {
     /// Bytes that the broker has written and the client has not taken from the network, without a step.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.broker.world.borrow().fabric.network.waiting(self.link)
+        self.broker.world.borrow_mut().fabric.network.waiting(self.link)
     }
 
     /// Bytes that the broker has not read yet, without a step.

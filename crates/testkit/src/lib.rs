@@ -46,6 +46,7 @@ mod mailboxes;
 mod network;
 mod received;
 pub mod simulation;
+mod transport;
 mod world;
 
 pub use broker::Broker;
@@ -54,3 +55,4 @@ pub use connecting::Connecting;
 pub use event::Logged;
 pub use network::Wire;
 pub use received::Received;
+pub use transport::Transport;

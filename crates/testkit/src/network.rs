@@ -1,7 +1,12 @@
 //! The virtual network: byte pipes with edges, as an edge-triggered poller shows them.
 
+use std::io::{self, IoSlice, Read, Write};
+
 use breakwater_contract::Identity;
 use breakwater_shard::{ReadOutcome, Ready, ShardId, WriteOutcome};
+use breakwater_transport::layers::{Gave, Scratch, Took};
+
+use crate::transport::{Ends, Transport};
 
 /// One connection, from the broker's point of view: what travels between shards instead of a socket.
 #[derive(Debug)]
@@ -23,6 +28,9 @@ pub(crate) struct Network {
     slots: Vec<Vec<u32>>,
     /// Empty buffers: a pipe holds memory only while it holds bytes.
     spares: Vec<Vec<u8>>,
+    transport: Transport,
+    /// Memory for calls of layers.
+    scratch: Scratch,
 }
 
 struct Link {
@@ -39,6 +47,8 @@ struct Link {
     full: bool,
     /// An edge is noted in `edges`.
     edge: bool,
+    /// What lies above the bytes, if they don't go as they are.
+    ends: Option<Box<Ends>>,
     /// What the client has shown before its CONNECT.
     identity: Option<Box<Identity>>,
     /// The client's handle is gone: the link is free once the broker is done with it.
@@ -63,10 +73,79 @@ enum Far {
     Broken,
 }
 
+impl Link {
+    /// The client reads all that has come; what it has heard.
+    fn hear(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(&mut self.outward);
+        self.ends.as_mut().map_or_else(Vec::new, |ends| {
+            ends.far.hear(&bytes);
+            ends.far.take_heard()
+        })
+    }
+
+    /// Sends what layers hold back for a full socket. True: some is left.
+    fn flush(&mut self) -> bool {
+        let Some(mut ends) = self.ends.take() else { return false };
+        let owes = ends.near.owes() && !matches!(ends.near.flush(&mut Socket(self)), Ok(true));
+        self.ends = Some(ends);
+        owes
+    }
+}
+
+/// The broker's end of a link, as layers see it.
+struct Socket<'a>(&'a mut Link);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = &mut *self.0;
+        let count = buffer.len().min(end.inward.len() - end.read);
+        if count == 0 {
+            return if end.far == Far::Finished { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        buffer[..count].copy_from_slice(&end.inward[end.read..end.read + count]);
+        end.read += count;
+        if end.read == end.inward.len() {
+            end.read = 0;
+            end.inward = Vec::new();
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = &mut *self.0;
+        let count = bytes.len().min(end.window);
+        end.full |= count < bytes.len();
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        end.window = if end.window == usize::MAX { usize::MAX } else { end.window - count };
+        end.outward.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut done = 0;
+        for part in parts {
+            match self.write(part) {
+                Ok(count) => done += count,
+                Err(fault) if done == 0 => return Err(fault),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Network {
-    pub(crate) fn new(shards: u16) -> Self {
+    pub(crate) fn new(shards: u16, transport: Transport) -> Self {
         let lists = || (0..shards).map(|_| Vec::new()).collect();
-        Self { edges: lists(), slots: lists(), ..Self::default() }
+        Self { edges: lists(), slots: lists(), transport, ..Self::default() }
     }
 
     pub(crate) fn reserve(&mut self, links: usize, per_shard: usize) {
@@ -91,6 +170,7 @@ impl Network {
             far: Far::Open,
             full: false,
             edge: false,
+            ends: Ends::open(self.transport),
             identity: None,
             forgotten: false,
         };
@@ -118,13 +198,21 @@ impl Network {
         if end.inward.capacity() == 0 {
             end.inward = spare.pop().unwrap_or_default();
         }
-        end.inward.extend_from_slice(bytes);
+        match &mut end.ends {
+            None => end.inward.extend_from_slice(bytes),
+            Some(ends) => end.inward.append(&mut ends.far.say(bytes)),
+        }
         self.note_edge(link);
     }
 
     /// Takes what the broker has written, appended to `into`; the room it took in the socket is free again.
     pub(crate) fn collect(&mut self, link: u32, into: &mut Vec<u8>) -> usize {
         let end = &mut self.links[link as usize];
+        if end.ends.is_some() {
+            let mut heard = end.hear();
+            into.append(&mut heard);
+            return heard.len();
+        }
         let count = end.outward.len();
         into.extend_from_slice(&end.outward);
         let emptied = std::mem::take(&mut end.outward);
@@ -134,6 +222,9 @@ impl Network {
 
     /// Throws away what the broker has written.
     pub(crate) fn discard(&mut self, link: u32) -> usize {
+        if self.links[link as usize].ends.is_some() {
+            return self.links[link as usize].hear().len();
+        }
         let emptied = std::mem::take(&mut self.links[link as usize].outward);
         let count = emptied.len();
         self.recycle(emptied);
@@ -141,8 +232,14 @@ impl Network {
     }
 
     /// Bytes written by the broker that the client has not taken.
-    pub(crate) fn waiting(&self, link: u32) -> usize {
-        self.links[link as usize].outward.len()
+    pub(crate) fn waiting(&mut self, link: u32) -> usize {
+        let end = &mut self.links[link as usize];
+        if end.ends.is_some() {
+            let heard = end.hear();
+            end.ends.iter_mut().for_each(|ends| ends.far.put_back(&heard));
+            return heard.len();
+        }
+        end.outward.len()
     }
 
     /// Bytes that the broker has not read.
@@ -220,6 +317,12 @@ impl Network {
 
     pub(crate) fn close(&mut self, shard: ShardId, slot: u32) {
         let link = self.vacate(shard, slot);
+        let end = &mut self.links[link as usize];
+        if let Some(ends) = &mut end.ends {
+            let last = ends.near.last_words(&mut self.scratch);
+            // What the socket does not take is lost, as it is when a real one lingers in vain.
+            let _ = Socket(end).write(&last);
+        }
         self.drop_near(link);
     }
 
@@ -238,6 +341,17 @@ impl Network {
         let end = &mut self.links[link as usize];
         if end.far == Far::Broken {
             return ReadOutcome::Failed;
+        }
+        if let Some(mut ends) = end.ends.take() {
+            let took = ends.near.read(&mut Socket(end), &mut self.scratch, buffer);
+            end.ends = Some(ends);
+            return match took {
+                Took::Bytes(count) => ReadOutcome::Bytes(count),
+                Took::More(count) => ReadOutcome::More(count),
+                Took::WouldBlock => ReadOutcome::WouldBlock,
+                Took::Closed => ReadOutcome::Closed,
+                Took::Failed(_) => ReadOutcome::Failed,
+            };
         }
         let count = buffer.len().min(end.inward.len() - end.read);
         if count == 0 {
@@ -259,6 +373,15 @@ impl Network {
         let end = &mut self.links[link as usize];
         if end.far == Far::Broken {
             return WriteOutcome::Failed;
+        }
+        if let Some(mut ends) = end.ends.take() {
+            let gave = ends.near.write(&mut Socket(end), &mut self.scratch, bytes);
+            end.ends = Some(ends);
+            return match gave {
+                Gave::Wrote(count) => WriteOutcome::Wrote(count),
+                Gave::WouldBlock => WriteOutcome::WouldBlock,
+                Gave::Failed => WriteOutcome::Failed,
+            };
         }
         let count = bytes.len().min(end.window);
         end.full = count < bytes.len();
@@ -291,12 +414,13 @@ impl Network {
                 continue;
             }
             end.edge = false;
+            let owes = end.flush();
             let over = end.far != Far::Open;
             tell(
                 slot,
                 Ready {
                     readable: end.inward.len() > end.read || over,
-                    writable: end.window > 0 || end.far == Far::Broken,
+                    writable: (end.window > 0 && !owes) || end.far == Far::Broken,
                     read_closed: over,
                 },
             );

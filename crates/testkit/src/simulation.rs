@@ -20,6 +20,7 @@ use breakwater_shard::{Profile, Rate, Rates, Shard, TurnBudget};
 
 use crate::network::Wire;
 use crate::received::Received;
+use crate::transport::Transport;
 use crate::world::{Plan, World};
 use chance::Chance;
 use ledger::Ledger;
@@ -63,10 +64,19 @@ pub fn run(seed: u64) -> Result<Summary, Failure> {
     run_tracing(seed, TRACE)
 }
 
+/// Plays one seed over this transport.
+pub fn run_over(seed: u64, transport: Transport) -> Result<Summary, Failure> {
+    play(seed, TRACE, transport)
+}
+
 /// Plays one seed and keeps so many lines of what happened, for a failure.
 pub fn run_tracing(seed: u64, lines: usize) -> Result<Summary, Failure> {
+    play(seed, lines, Transport::from_environment())
+}
+
+fn play(seed: u64, lines: usize, transport: Transport) -> Result<Summary, Failure> {
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(seed, transport);
         simulation.scene.trace_lines = lines;
         let result = simulation.play();
         result.map_err(|what| (what, simulation.scene.trace()))
@@ -140,11 +150,11 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, transport: Transport) -> Self {
         let mut chance = Chance::new(seed);
         let shards = 1 + chance.below(4) as u16;
         let tight = chance.one_in(3);
-        let mut plan = Plan { shards, seed: chance.next(), ..Plan::default() };
+        let mut plan = Plan { shards, seed: chance.next(), transport, ..Plan::default() };
         plan.router.hash_seed = chance.next();
         plan.router.cache_entries = *chance.pick(&[0, 16, 4096]);
         plan.options.sys_interval_s = 0;

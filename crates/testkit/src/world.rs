@@ -11,6 +11,7 @@ use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Setup, Shard, Shard
 use crate::hands::{Fabric, Hands};
 use crate::mailboxes::Mailboxes;
 use crate::network::{Network, Wire};
+use crate::transport::Transport;
 
 /// The virtual clock starts here: not at 0, where a difference might wrap unseen.
 const START: Instant = Instant(1_000_000);
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) shards: u16,
     pub(crate) seed: u64,
     pub(crate) places: usize,
+    /// What lies between clients and the broker.
+    pub(crate) transport: Transport,
     /// Where connections come from.
     pub(crate) peers: IpAddr,
     pub(crate) authenticator: Arc<dyn Authenticator>,
@@ -46,6 +49,7 @@ impl Default for Plan {
             shards: 1,
             seed: 0x5EED,
             places: PLACES,
+            transport: Transport::from_environment(),
             peers: Ipv4Addr::LOCALHOST.into(),
             authenticator: Arc::new(breakwater_auth::Open),
             authorizer: Arc::new(breakwater_auth::Open),
@@ -87,7 +91,7 @@ impl World {
             pages: Arc::clone(&pages),
         };
         let fabric = Fabric {
-            network: Network::new(plan.shards),
+            network: Network::new(plan.shards, plan.transport),
             mailboxes: Mailboxes::new(plan.shards, plan.places, plan.options.mailbox_bytes as usize),
             events: Vec::new(),
             now: START,
