@@ -73,6 +73,11 @@ if cargo nextest --version >/dev/null 2>&1; then
     cargo test --workspace --locked --doc --quiet
     say "tests"
     cargo nextest run --workspace --locked --no-fail-fast
+    for transport in ws tls wss; do
+        say "conformance and simulation over $transport"
+        BREAKWATER_TRANSPORT=$transport cargo nextest run --workspace --locked --no-fail-fast \
+            -E 'package(breakwater-testkit) and (binary(conformance) or binary(simulation))'
+    done
 else
     say "tests"
     cargo test --workspace --locked --no-fail-fast

@@ -251,7 +251,7 @@ impl Driver for Sockets {
             Some((stream, flags)) if *flags & (BROKEN | BESIDE) == 0 => write(stream, flags, bytes),
             _ => self.write_beside(slot, bytes),
         };
-        if let WriteOutcome::Wrote(count) = outcome {
+        if let WriteOutcome::Wrote(count) | WriteOutcome::Held(count) = outcome {
             self.passes.count(slot, 0, count);
         }
         outcome
@@ -392,6 +392,7 @@ impl Sockets {
                 let gave = layers.write(stream, &mut self.scratch, bytes);
                 self.owing = self.owing + u32::from(layers.owes()) - u32::from(before);
                 match gave {
+                    Gave::Wrote(count) if layers.owes() => WriteOutcome::Held(count),
                     Gave::Wrote(count) => WriteOutcome::Wrote(count),
                     Gave::WouldBlock => WriteOutcome::WouldBlock,
                     Gave::Failed => {
@@ -409,22 +410,24 @@ impl Sockets {
         }
     }
 
-    /// Notes that a socket takes bytes again: what its layers owe goes out before the engine hears of it.
+    /// Notes that a socket takes bytes again: what its layers owe goes out first. Answers whether all of it did: only then
+    /// is the engine to hear.
     #[inline]
-    pub(crate) fn writable(&mut self, slot: u32) {
-        if self.owing > 0 {
-            self.flush(slot);
-        }
+    pub(crate) fn writable(&mut self, slot: u32) -> bool {
+        self.owing == 0 || self.flush(slot)
     }
 
     #[cold]
-    fn flush(&mut self, slot: u32) {
+    fn flush(&mut self, slot: u32) -> bool {
         if let Some((Some(stream), _, Extra { via: Via::Layers(layers), .. })) = self.connections.get_beside(slot)
             && layers.owes()
         {
             // A socket that is broken shows it to whoever reads next.
-            self.owing -= u32::from(layers.flush(stream) == Ok(true));
+            let done = layers.flush(stream) == Ok(true);
+            self.owing -= u32::from(done);
+            return done;
         }
+        true
     }
 
     /// What the layers of a connection that is closed have to say.

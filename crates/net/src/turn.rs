@@ -166,13 +166,10 @@ impl<E: Engine> Loop<E> {
         for event in &self.events {
             match Watched::of(event.token()) {
                 Watched::Connection(slot) => {
-                    if event.is_writable() {
-                        self.sockets.writable(slot);
-                    }
                     let error = event.is_error();
                     let ready = Ready {
                         readable: event.is_readable() || error,
-                        writable: event.is_writable(),
+                        writable: event.is_writable() && self.sockets.writable(slot),
                         read_closed: event.is_read_closed() || error,
                     };
                     self.engine.ready(slot, ready);

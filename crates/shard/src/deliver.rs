@@ -170,6 +170,12 @@ impl<T: Send> Shard<T> {
                     conn.flags.blocked = true;
                     conn.stalled_since = self.now.0 as u32;
                 }
+                WriteOutcome::Held(count) => {
+                    self.counters.add(Metric::BytesSent, count as u64);
+                    sent = count;
+                    conn.flags.blocked = true;
+                    conn.stalled_since = self.now.0 as u32;
+                }
                 // Dirty, so that the flush finds out and ends it.
                 WriteOutcome::WouldBlock | WriteOutcome::Failed => {}
             }

@@ -43,6 +43,8 @@ pub enum ReadOutcome {
 pub enum WriteOutcome {
     /// That many bytes were taken; fewer than offered means the socket is full and an edge will come.
     Wrote(usize),
+    /// That many bytes were taken, and some of them wait for a full socket: an edge will tell when they are gone.
+    Held(usize),
     /// The socket is full: an edge will tell when it isn't.
     WouldBlock,
     /// The connection is broken.

@@ -122,6 +122,16 @@ impl<T: Send> Shard<T> {
                         conn.stalled_since = self.now.0 as u32;
                     }
                 }
+                WriteOutcome::Held(count) => {
+                    self.counters.add(Metric::BytesSent, count as u64);
+                    conn.sent += count as u32;
+                    if metered {
+                        conn.count_bytes_out(self.profiles.rates(conn.profile), count);
+                    }
+                    // As far as its patience goes, they have not been sent.
+                    conn.flags.blocked = true;
+                    conn.stalled_since = self.now.0 as u32;
+                }
                 WriteOutcome::WouldBlock => {
                     if !conn.flags.blocked {
                         conn.stalled_since = self.now.0 as u32;

@@ -30,6 +30,8 @@
 //!   full), `nudge` (an edge without a reason). Edges come once, and carry all that is true, as with `epoll`.
 //! - Shards: `broker.shard_of(id)`, `broker.id_at(shard, prefix)`, `.at(shard)` on a CONNECT, `broker.turn(shard)` for a
 //!   single turn. By default shards accept in turn, so that with several of them most clients move once.
+//! - Transports: `.over(Transport::Tls)`, or `BREAKWATER_TRANSPORT=ws|tls|wss` for a whole run of the tests: what a client
+//!   says and hears goes through the layers of a real listener, and back through those of a real client.
 //! - Inside: `broker.counter(Metric::..)`, `broker.events()`, `sessions()`, `connections()`, `held_bytes()`.
 //!
 //! Promise: the same calls give the same run.

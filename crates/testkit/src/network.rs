@@ -378,6 +378,9 @@ impl Network {
             let gave = ends.near.write(&mut Socket(end), &mut self.scratch, bytes);
             end.ends = Some(ends);
             return match gave {
+                Gave::Wrote(count) if end.ends.as_ref().is_some_and(|ends| ends.near.owes()) => {
+                    WriteOutcome::Held(count)
+                }
                 Gave::Wrote(count) => WriteOutcome::Wrote(count),
                 Gave::WouldBlock => WriteOutcome::WouldBlock,
                 Gave::Failed => WriteOutcome::Failed,

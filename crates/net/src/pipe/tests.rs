@@ -185,7 +185,7 @@ fn wander(
         match near.write(pending) {
             Some(WriteOutcome::Wrote(count)) => drop(pending.drain(..count)),
             Some(WriteOutcome::WouldBlock) => ready = false,
-            Some(WriteOutcome::Failed) => panic!("the far end reads all"),
+            Some(WriteOutcome::Held(_) | WriteOutcome::Failed) => panic!("the far end reads all"),
             None => ready = true,
         }
         reads += 1;

@@ -79,7 +79,7 @@ impl Echo {
         let Some(connection) = &mut self.connections[slot as usize] else { return true };
         while !connection.out.is_empty() {
             match sockets.write(slot, &connection.out) {
-                WriteOutcome::Wrote(count) => drop(connection.out.drain(..count)),
+                WriteOutcome::Wrote(count) | WriteOutcome::Held(count) => drop(connection.out.drain(..count)),
                 WriteOutcome::WouldBlock => return true,
                 WriteOutcome::Failed => return false,
             }
