@@ -80,7 +80,7 @@ fn split(url: &str) -> Result<(Scheme, String, Option<&str>), String> {
     };
     let place =
         if kind == Scheme::Unix || place.starts_with("systemd:") { place.to_owned() } else { port(place, kind)? };
-    match read::bind(&place, kind, Path::new("/")) {
+    match read::bind(&place, kind, Path::new("/"), true) {
         Ok(_) => Ok((kind, place, path)),
         Err(fault) => Err(format!("{fault}; {SHAPE}")),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::listener::{LISTENER_TABLE, Scheme};
-use crate::nearest::nearest;
+use crate::nearest::{meant, nearest};
 use crate::raw::{Entry, Fault, Origin, Raw};
 use crate::setting::Setting;
 use crate::table::TABLE;
@@ -171,8 +171,7 @@ fn add<S>(
 }
 
 fn unknown<S>(what: &str, key: &str, table: &'static [Setting<S>]) -> String {
-    let meant = nearest(key, table.iter().map(|setting| setting.key));
-    format!("there is no {what} {}; did you mean {meant}?", quoted(key))
+    format!("there is no {what} {}; {}", quoted(key), meant(key, table.iter().map(|setting| setting.key)))
 }
 
 fn unknown_type(kind: &str) -> String {

@@ -7,29 +7,40 @@
 //! Not here: sockets, signals and threads; what a setting does.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod document;
+mod edit;
 mod environment;
 mod flags;
 mod gather;
+mod history;
 pub mod import;
 mod listener;
+mod literal;
 mod locate;
 mod nearest;
+mod plan;
 mod raw;
 mod reference;
 mod resolve;
 mod setting;
+mod show;
 mod surroundings;
 mod table;
 mod value;
 
+pub use apply::{Live, apply};
 pub use document::FILE_BYTES_MAX;
+pub use edit::{Edit, edited};
+pub use history::{VERSIONS_MAX, Version, content, replace, versions};
 pub use listener::{Listener, Scheme};
 pub use locate::{CONFIG_VARIABLE, DATA_VARIABLE, data, file};
+pub use plan::{Change, Plan, Step, plan};
 pub use raw::{Fault, Origin};
 pub use reference::reference;
 pub use resolve::{Authentication, Effective, OnRebind, Reload, Resolved, Sources, WhenUnavailable, resolve};
 pub use setting::{Applies, Setting, Store};
+pub use show::{explain, show};
 pub use surroundings::{Surroundings, read_bounded};
 pub use table::TABLE;
 pub use value::{Kind, Value};

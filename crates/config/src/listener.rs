@@ -74,6 +74,8 @@ pub struct Listener {
     pub options: ListenerOptions,
     /// Its certificate is the one that the broker makes by itself.
     pub self_made: bool,
+    /// Somebody has said something about it; otherwise it is one of those that exist by themselves.
+    pub written_down: bool,
     /// Zone that its terms come from; empty for none.
     pub zone: Box<str>,
 }
@@ -83,6 +85,6 @@ pub(crate) fn accepts(kind: &str, key: &str, value: &toml_edit::Value) -> Result
     let setting = LISTENER_TABLE.iter().find(|setting| setting.key == key).ok_or("does not exist")?;
     let kind = Scheme::of(kind).ok_or("does not exist for a listener of that type")?;
     let read = setting.read(&crate::document::raw(value, "", 0)?)?;
-    let mut scratch = Draft::new(kind, "scratch", &breakwater_net::Options::default());
+    let mut scratch = Draft::new(kind, "scratch", &breakwater_net::Options::default(), true);
     (setting.store)(&mut scratch, &read, std::path::Path::new(""))
 }

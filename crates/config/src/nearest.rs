@@ -8,6 +8,17 @@ pub(crate) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> &'
     known.min_by_key(|known| distance(known)).unwrap_or_default()
 }
 
+/// What to ask somebody who wrote a key that nobody knows: whether they meant another, or where to look.
+pub(crate) fn meant(key: &str, known: impl Iterator<Item = &'static str>) -> String {
+    let nearest = nearest(key, known);
+    let tail = |key: &str| key.rsplit('.').next().map(str::to_owned).unwrap_or_default();
+    let far = |a: &str, b: &str| key.len() > KEY_CHARS || 2 * edits(a, b) > a.len().max(b.len());
+    if far(key, nearest) && far(&tail(key), &tail(nearest)) {
+        return "`breakwater config reference` lists all of them".into();
+    }
+    format!("did you mean {nearest}?")
+}
+
 /// No key is longer. What is longer costs no more to compare.
 const KEY_CHARS: usize = 64;
 
@@ -35,6 +46,14 @@ mod tests {
         for (a, b, distance) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("abc", "abc", 0)] {
             assert_eq!(edits(a, b), distance, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn what_is_like_nothing_is_compared_with_nothing() {
+        let known = || ["mqtt.max_qos", "sys.node"].into_iter();
+        assert_eq!(meant("mqtt.max_qoss", known()), "did you mean mqtt.max_qos?");
+        assert_eq!(meant("max_qos", known()), "did you mean mqtt.max_qos?");
+        assert!(meant("a", known()).contains("config reference"));
     }
 
     #[test]

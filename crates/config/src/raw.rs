@@ -4,8 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::value::quoted;
-
 /// A value as it stands in a source.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Raw {
@@ -81,15 +79,28 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = quoted(&self.key);
-        // Quotes only where a key holds what doesn't belong into one.
-        let key = if key.len() == self.key.len() + 2 { &self.key } else { &key };
-        match (&self.origin, self.key.is_empty()) {
-            (Origin::Default, true) => f.write_str(&self.what),
-            (Origin::Default, false) => write!(f, "{key}: {}", self.what),
-            (origin, true) => write!(f, "{origin}: {}", self.what),
-            (origin @ (Origin::Set | Origin::Listen), false) => write!(f, "{origin} {key}: {}", self.what),
-            (origin, false) => write!(f, "{origin}: {key}: {}", self.what),
-        }
+        let (key, what) = (&self.key, &self.what);
+        let line = match (&self.origin, key.is_empty()) {
+            (Origin::Default, true) => what.clone(),
+            (Origin::Default, false) => format!("{key}: {what}"),
+            (origin, true) => format!("{origin}: {what}"),
+            (origin @ (Origin::Set | Origin::Listen), false) => format!("{origin} {key}: {what}"),
+            (origin, false) => format!("{origin}: {key}: {what}"),
+        };
+        // Keys and names of variables come from outside: one line they stay, and harmless to a terminal.
+        line.chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_one_harmless_line_whatever_its_key_is() {
+        let origin = Origin::Environment("A\nB".into());
+        let fault = Fault { origin, key: "\u{1b}[2J".into(), what: "is wrong".into() };
+        assert_eq!(fault.to_string(), "A\\nB: \\u{1b}[2J: is wrong");
     }
 }

@@ -58,8 +58,8 @@ flags they may be written with commas.
 
 ## When a change counts
 
-The file is read again on SIGHUP, on `breakwater config reload`, and by itself with `reload.watch = true`. It is checked as a whole and
-taken up as a whole or not at all. The column *Counts from* tells from when on a changed value holds: *at once*; for *new connections*
+The file is read again on SIGHUP (`systemctl reload breakwater`), and by itself with `reload.watch = true`. It is checked as a whole and
+taken up as a whole or not at all; the log says line by line what has changed. The column *Counts from* tells from when on a changed value holds: *at once*; for *new connections*
 (who is connected keeps the old one until it connects again); *at once, on new sockets* (the port is closed and opened again,
 `reload.on_rebind` says what becomes of its connections); or after a *restart*, which the broker then says and does not do by itself.
 ";

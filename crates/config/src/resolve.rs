@@ -21,6 +21,7 @@ use crate::table::TABLE;
 use crate::{document, environment, flags};
 
 pub use effective::Effective;
+pub(crate) use listeners::{overlap, place};
 
 /// What the configuration is made of, the weakest first.
 #[derive(Clone, Default)]

@@ -10,6 +10,8 @@ pub struct Surroundings {
     pub data: PathBuf,
     /// Working directory: paths in flags and variables are relative to it.
     pub directory: PathBuf,
+    /// The machine has IPv6.
+    pub ipv6: bool,
     /// Reads a file, at most so many bytes of it.
     pub read: fn(&Path, usize) -> io::Result<Vec<u8>>,
 }

@@ -243,7 +243,7 @@ table! {
 "limits.mailbox", bytes(64 << 10, 1 << 30), "4MB", Restart,
     "Bytes on their way from one shard to another above which the clients that send them are slowed.",
     node |to, value| to.shard.mailbox_bytes = value.number() as u32;
-"limits.drain", seconds(0, 3600), "5s", Restart,
+"limits.drain", seconds(0, 3600), "5s", Live,
     "Time that a stop may take to bring out what is buffered.",
     node |to, value| to.drain = Duration::from_millis(value.number());
 
@@ -281,7 +281,7 @@ table! {
     node |to, value| to.when_unavailable = if value.number() == 0 { WhenUnavailable::Stop } else { WhenUnavailable::Skip };
 
 "reload.watch", Kind::Flag, "false", Live,
-    "Read the file again when it changes, and apply what it says. Otherwise on SIGHUP and `breakwater config reload`.",
+    "Read the file again when it changes, and apply what it says. Otherwise on SIGHUP.",
     node |to, value| to.reload.watch = value.number() != 0;
 "reload.on_rebind", Kind::Choice(&["keep", "drain", "cut"]), "keep", Live,
     "What becomes of the connections of a listener that is removed or gets other sockets: they stay, end over \

@@ -10,7 +10,7 @@ pub(crate) fn around() -> Surroundings {
         Some("/etc/b/password") => Ok(b"hunter2\n".to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
-    Surroundings { data: "/var/lib/b".into(), directory: "/home".into(), read }
+    Surroundings { data: "/var/lib/b".into(), directory: "/home".into(), ipv6: true, read }
 }
 
 pub(crate) fn sources(text: &str, environment: &[(&str, &str)], set: &[&str], listen: &[&str]) -> Sources {

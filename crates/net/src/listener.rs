@@ -9,7 +9,7 @@ use breakwater_transport::tls::TlsOptions;
 use ipnet::IpNet;
 
 /// One listener. Named; everything in it can be changed while the node runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Its type and name, such as `tcp.default`: unique in a node.
     pub name: Box<str>,

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use breakwater_config::{Kind, Resolved};
+use breakwater_net::{BoundTo, ListenerOptions, ListenerStatus, Protocols};
 
 /// What the banner tells of.
 pub(crate) struct Started<'a> {
-    pub(crate) listeners: &'a [SocketAddr],
+    pub(crate) listeners: &'a [ListenerStatus],
     pub(crate) shards: u16,
     pub(crate) open_files: Option<u64>,
     pub(crate) settings: &'a Resolved,
@@ -15,10 +17,12 @@ pub(crate) struct Started<'a> {
     pub(crate) users: usize,
     /// Path of this program, as it was called.
     pub(crate) program: &'a str,
+    /// The data directory.
+    pub(crate) data: &'a Path,
 }
 
 /// From where a listener can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Exposure {
     Machine,
     Network,
@@ -28,29 +32,78 @@ enum Exposure {
 /// At most 15 lines, as long as there are few listeners.
 pub(crate) fn banner(started: &Started<'_>) -> String {
     let mut text = format!("Breakwater {}\n", env!("CARGO_PKG_VERSION"));
-    for address in started.listeners {
-        let reach = exposure(address.ip()).in_words();
-        let _ = writeln!(text, "  listening  tcp://{address}  MQTT 3.1, 3.1.1, 5.0  ({reach})");
+    for listener in started.listeners {
+        let urls: Vec<String> = listener.bound.iter().map(|bound| url(&listener.options, bound)).collect();
+        let (spoken, reach) = (spoken(listener.options.protocols), exposure(listener).in_words());
+        let _ = writeln!(text, "  listening  {}  {spoken}  ({reach})", urls.join(" "));
+    }
+    if started.settings.listeners.iter().any(|listener| listener.self_made) {
+        let ca = started.data.join("tls/ca.pem");
+        let _ = writeln!(text, "  tls        self-made certificate: clients need --cafile {}", ca.display());
     }
     let _ = write!(text, "  shards     {}", started.shards);
     if let Some(files) = started.open_files {
         let _ = write!(text, ", at most {files} open files");
     }
     let _ = writeln!(text, "\n  limits     {}", limits(started.settings));
-    if started.listeners.iter().any(|address| exposure(address.ip()) != Exposure::Machine) {
+    let exposed = || started.listeners.iter().filter(|listener| exposure(listener) != Exposure::Machine);
+    if exposed().next().is_some() {
         let users = match started.users {
             0 => "none yet, so that only this machine may connect; `users add NAME` lets others in".to_owned(),
             count => format!("{count}; without a name only this machine may connect"),
         };
         let _ = writeln!(text, "  users      {users}");
-        text.push_str("  warning    nothing on these ports is encrypted, passwords neither\n");
     }
-    let (program, target) = (started.program, target(started.listeners));
+    let plain: Vec<&str> =
+        exposed().filter(|listener| plain(listener)).map(|listener| &*listener.options.name).collect();
+    if !plain.is_empty() {
+        let _ = writeln!(text, "  warning    nothing on {} is encrypted, passwords neither", plain.join(", "));
+    }
+    let addresses: Vec<SocketAddr> = tcp(started.listeners).collect();
+    let (program, target) = (started.program, target(&addresses));
     let _ = writeln!(text, "Try it in another terminal:");
     let _ = writeln!(text, "  {program} sub{target} -t 'test/#' -v &");
     let _ = writeln!(text, "  {program} pub{target} -t test/hello -m 'it works'");
     text.push_str("Ctrl-C stops the broker.\n");
     text
+}
+
+/// Addresses at which plain MQTT is spoken.
+fn tcp(listeners: &[ListenerStatus]) -> impl Iterator<Item = SocketAddr> + '_ {
+    let plain = listeners.iter().filter(|listener| listener.options.protocols.mqtt);
+    plain.flat_map(|listener| &listener.bound).filter_map(|bound| match bound {
+        BoundTo::Address(address) => Some(*address),
+        BoundTo::Unix(_) => None,
+    })
+}
+
+/// Whether something on it goes without encryption.
+fn plain(listener: &ListenerStatus) -> bool {
+    let Protocols { mqtt, ws, http, .. } = listener.options.protocols;
+    mqtt || ws || http
+}
+
+fn url(options: &ListenerOptions, bound: &BoundTo) -> String {
+    let scheme = options.name.split('.').next().unwrap_or_default();
+    match bound {
+        BoundTo::Address(address) => format!("{scheme}://{address}"),
+        BoundTo::Unix(path) => format!("unix://{}", path.display()),
+    }
+}
+
+fn spoken(protocols: Protocols) -> String {
+    let Protocols { mqtt, mqtts, ws, wss, http, https, quic } = protocols;
+    let all = [
+        (mqtt, "MQTT"),
+        (mqtts, "MQTT in TLS"),
+        (ws, "MQTT in WebSocket"),
+        (wss, "MQTT in WebSocket in TLS"),
+        (http, "HTTP"),
+        (https, "HTTPS"),
+        (quic, "MQTT over QUIC"),
+    ];
+    let spoken: Vec<&str> = all.iter().filter(|(given, _)| *given).map(|(_, words)| *words).collect();
+    spoken.join(", ")
 }
 
 fn limits(settings: &Resolved) -> String {
@@ -81,7 +134,15 @@ fn reachable(address: IpAddr) -> bool {
     address.is_unspecified() || address.is_loopback()
 }
 
-fn exposure(address: IpAddr) -> Exposure {
+fn exposure(listener: &ListenerStatus) -> Exposure {
+    let one = |bound: &BoundTo| match bound {
+        BoundTo::Address(address) => exposure_of(address.ip()),
+        BoundTo::Unix(_) => Exposure::Machine,
+    };
+    listener.bound.iter().map(one).max().unwrap_or(Exposure::Machine)
+}
+
+fn exposure_of(address: IpAddr) -> Exposure {
     let private = match address {
         IpAddr::V4(address) => address.is_private() || address.is_link_local(),
         IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
@@ -108,19 +169,66 @@ mod tests {
     use super::*;
     use breakwater_config::{Sources, Surroundings, read_bounded, resolve};
 
-    fn shown(listeners: &[&str]) -> String {
-        let listeners: Vec<SocketAddr> = listeners.iter().map(|text| text.parse().expect("an address")).collect();
-        let around = Surroundings { data: "/var".into(), directory: "/".into(), read: read_bounded };
-        let settings = resolve(&Sources::default(), &around).expect("defaults");
+    fn listener(name: &str, protocols: Protocols, addresses: &[&str]) -> ListenerStatus {
+        ListenerStatus {
+            number: 0,
+            open: true,
+            options: ListenerOptions { name: name.into(), protocols, ..ListenerOptions::default() },
+            bound: addresses.iter().map(|text| BoundTo::Address(text.parse().expect("an address"))).collect(),
+            connections: 0,
+            accepted: 0,
+            refused: Vec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            since_unix_ms: 0,
+            certificates: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn shown_all(listeners: &[ListenerStatus], plain: bool) -> String {
+        let around = Surroundings { data: "/var".into(), directory: "/".into(), ipv6: true, read: read_bounded };
+        let mut settings = resolve(&Sources::default(), &around).expect("defaults");
+        settings.listeners.retain(|listener| !(plain && listener.self_made));
         let started = Started {
-            listeners: &listeners,
+            listeners,
             shards: 2,
             open_files: Some(1024),
             settings: &settings,
             users: 0,
             program: "breakwater",
+            data: Path::new("/var/lib/breakwater"),
         };
         banner(&started)
+    }
+
+    fn shown(addresses: &[&str]) -> String {
+        shown_all(&[listener("tcp.default", Protocols::MQTT, addresses)], true)
+    }
+
+    #[test]
+    fn fifteen_lines_hold_the_default_listeners() {
+        let none = Protocols::NONE;
+        let all = [
+            ("tcp", Protocols { mqtt: true, ..none }, "1883"),
+            ("tls", Protocols { mqtts: true, ..none }, "8883"),
+            ("ws", Protocols { ws: true, ..none }, "8083"),
+            ("wss", Protocols { wss: true, ..none }, "8084"),
+            ("quic", Protocols { quic: true, ..none }, "14567"),
+        ];
+        let all = all.map(|(kind, protocols, port)| {
+            listener(&format!("{kind}.default"), protocols, &[&format!("[::]:{port}"), &format!("0.0.0.0:{port}")])
+        });
+        let text = shown_all(&all, false);
+        assert!(text.lines().count() <= 15, "{text}");
+        for part in [
+            "wss://[::]:8084 wss://0.0.0.0:8084  MQTT in WebSocket in TLS  (from every network that leads here)",
+            "self-made certificate: clients need --cafile /var/lib/breakwater/tls/ca.pem",
+            "nothing on tcp.default, ws.default is encrypted",
+            "breakwater sub -t 'test/#' -v &",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

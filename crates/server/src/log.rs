@@ -193,6 +193,13 @@ fn write(waiting: &Receiver<Chunk>, settings: Settings, dropped: &AtomicU64) {
     }
 }
 
+/// This moment, as a line of the log has it.
+pub(crate) fn now() -> String {
+    let mut text = String::new();
+    time::Stamp::default().write(&mut text, unix_ms());
+    text
+}
+
 fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)

@@ -11,6 +11,7 @@ mod config;
 mod door;
 mod foreign;
 mod log;
+mod running;
 mod serve;
 mod signals;
 mod sources;

@@ -3,11 +3,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use breakwater_config::Resolved;
-use breakwater_net::{ListenerOptions, Listening, Node, Protocols, Transport};
+use breakwater_config::{Resolved, WhenUnavailable};
+use breakwater_net::{Listening, Node, Transport};
 use breakwater_router::Router;
 use breakwater_shard::{Pages, Setup, Shard};
 
@@ -15,34 +16,21 @@ use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
 use crate::door::Door;
 use crate::log::{self, Level, Log};
+use crate::running::{self, Running};
 use crate::{USAGE, complain, signals};
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
-    let (listeners, resolved) = match read(args) {
-        Ok(read) => read,
-        Err(faults) => {
-            faults.iter().for_each(|fault| complain(fault));
-            return ExitCode::from(USAGE);
-        }
-    };
-    let door = match Door::new(&args.places.place, &resolved) {
-        Ok(door) => door,
-        Err(faults) => {
-            faults.iter().for_each(|fault| complain(fault));
-            return ExitCode::FAILURE;
-        }
-    };
     let open_files = breakwater_net::raise_open_files();
     let shards = args.shards.unwrap_or_else(cores);
-    // Before there are threads: it reads the environment, and takes what it finds out of it.
-    breakwater_net::take_inherited();
-    let (listening, faults) = breakwater_net::bind(listeners, shards);
-    if !faults.is_empty() {
-        faults.iter().for_each(|fault| complain(&fault.to_string()));
-        return ExitCode::FAILURE;
-    }
-    match run(args, listening, shards, &resolved, &door, open_files) {
+    let prepared = match prepare(args, shards) {
+        Ok(prepared) => prepared,
+        Err((code, faults)) => {
+            faults.iter().for_each(|fault| complain(fault));
+            return code;
+        }
+    };
+    match run(args, shards, prepared, open_files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             complain(&format!("can't start: {fault}"));
@@ -51,58 +39,88 @@ pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// Listeners and settings; all faults at once.
-fn read(args: &ServeArgs) -> Result<(Vec<ListenerOptions>, Resolved), Vec<String>> {
-    let mut overrides = args.overrides.clone();
-    if overrides.listen.is_empty() {
-        // Until all of the usual listeners can be opened.
-        overrides.listen.push("tcp://127.0.0.1:1883".into());
-    }
-    let resolved = args.places.resolve(&overrides)?;
-    let (mut listeners, mut faults) = (Vec::new(), Vec::new());
-    for options in resolved.listeners.iter().map(|listener| &listener.options) {
-        if options.protocols == Protocols::MQTT && options.proxy.is_none() {
-            listeners.push(options.clone());
-        } else {
-            faults.push(format!("{} can't be opened yet: only plain MQTT over TCP and unix sockets can", options.name));
-        }
-    }
-    if faults.is_empty() { Ok((listeners, resolved)) } else { Err(faults) }
+/// Everything that a start can fail at, done.
+struct Prepared {
+    resolved: Resolved,
+    /// What the file looked like before it was read.
+    read: running::Stamp,
+    door: Door,
+    listening: Vec<Listening>,
 }
 
-fn run(
-    args: &ServeArgs,
-    listening: Vec<Listening>,
-    shards: u16,
-    resolved: &Resolved,
-    door: &Door,
-    open_files: Option<u64>,
-) -> io::Result<()> {
+/// The configuration, who may connect, and the sockets of the listeners. All faults at once.
+fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<String>)> {
+    let read = running::stamp(&args.places);
+    let resolved = args.places.resolve(&args.overrides);
+    let mut resolved = resolved.map_err(|faults| (ExitCode::from(USAGE), faults))?;
+    let door = Door::new(&args.places.place, &resolved).map_err(|faults| (ExitCode::FAILURE, faults))?;
+    let mut faults = Vec::new();
+    resolved.listeners.retain(|listener| {
+        let wrong = running::prepare(listener);
+        let fine = wrong.is_empty();
+        faults.extend(wrong);
+        fine
+    });
+    // Before there are threads: it reads the environment, and takes what it finds out of it.
+    breakwater_net::take_inherited();
+    let wanted = resolved.listeners.iter().map(|listener| listener.options.clone()).collect();
+    let (listening, unbound) = breakwater_net::bind(wanted, shards);
+    resolved.listeners.retain(|listener| unbound.iter().all(|fault| fault.listener != listener.options.name));
+    faults.extend(unbound.iter().map(ToString::to_string));
+    let skips = resolved.when_unavailable == WhenUnavailable::Skip && !resolved.listeners.is_empty();
+    if faults.is_empty() || skips {
+        faults.iter().chain(&resolved.remarks).for_each(|line| complain(line));
+        return Ok(Prepared { resolved, read, door, listening });
+    }
+    Err((ExitCode::FAILURE, faults))
+}
+
+fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64>) -> io::Result<()> {
+    let Prepared { resolved, read, door, listening } = prepared;
     let (log, writer) = log::start(args.log)?;
-    let node = start(listening, shards, resolved, door, &log)?;
+    let node = start(listening, shards, &resolved, &door, &log)?;
     door.open(Arc::new(node.handle()), &log)?;
-    let (handle, drain, journal) = (node.handle(), resolved.drain, log.clone());
-    // Before anything is printed: who reads that may send a signal at once.
-    signals::on_stop(move |signal| {
+    let (handle, journal) = (node.handle(), log.clone());
+    let running = Arc::new(Running {
+        handle: handle.clone(),
+        places: args.places.clone(),
+        overrides: args.overrides.clone(),
+        log: log.clone(),
+        resolved: Mutex::new(resolved.clone()),
+        read: Mutex::new(read),
+    });
+    let (stopping, reloading) = (Arc::downgrade(&running), Arc::downgrade(&running));
+    let stop = move |signal| {
         journal.say(Level::Info, &format!("stopping on {signal}; a second signal stops at once"));
-        handle.stop(drain);
-    })?;
+        handle.stop(stopping.upgrade().map_or(Duration::ZERO, |running| running.drain()));
+    };
+    let reload = move || {
+        if let Some(running) = reloading.upgrade() {
+            // It has told already.
+            let _ = running.reload();
+        }
+    };
+    // Before anything is printed: who reads that may send a signal at once.
+    signals::watch(stop, reload)?;
+    running::watch(&running)?;
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
     let started = Started {
-        listeners: &node.addresses(),
+        listeners: &node.handle().listeners(),
         shards,
         open_files,
-        settings: resolved,
+        settings: &resolved,
         users: door.roster.users().len(),
         program: &program,
+        data: &args.places.surroundings().data,
     };
     // Nobody who reads it: not a reason to stop.
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");
+    running.warn();
     node.join();
     door.close();
     log.say(Level::Info, "stopped");
-    drop(log);
+    drop((log, running));
     writer.finish();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Signals: the first asks for a stop, the second doesn't wait.
+//! Signals: SIGHUP reads the configuration again; the first of the others asks for a stop, the second doesn't wait.
 
 use std::io;
 use std::thread;
@@ -6,25 +6,37 @@ use std::thread;
 /// Exit code after a second signal: that of a program ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Calls `stop` at the first SIGTERM or SIGINT. A second one ends the process at once. SIGPIPE is ignored already, by the
-/// start-up code of every Rust program.
-pub(crate) fn on_stop(stop: impl FnOnce(&'static str) + Send + 'static) -> io::Result<()> {
+/// Calls `reload` at each SIGHUP and `stop` at the first SIGTERM or SIGINT. A second one of these ends the process at once. SIGPIPE
+/// is ignored already, by the start-up code of every Rust program.
+pub(crate) fn watch(
+    stop: impl FnOnce(&'static str) + Send + 'static,
+    reload: impl Fn() + Send + Sync + 'static,
+) -> io::Result<()> {
     #[cfg(unix)]
     {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let reload = std::sync::Arc::new(reload);
         let body = move || {
             let mut stop = Some(stop);
             for signal in signals.forever() {
-                match stop.take() {
-                    Some(stop) => stop(if signal == SIGTERM { "SIGTERM" } else { "SIGINT" }),
-                    None => std::process::exit(INTERRUPTED),
+                match (signal, stop.take()) {
+                    (SIGHUP, before) => {
+                        stop = before;
+                        let reload = std::sync::Arc::clone(&reload);
+                        // On a thread of its own: a stop has to be heard meanwhile.
+                        // No thread to be had: no reload either, and nobody to tell.
+                        let _ = thread::Builder::new().name("reload".into()).spawn(move || reload());
+                    }
+                    (SIGTERM, Some(stop)) => stop("SIGTERM"),
+                    (_, Some(stop)) => stop("SIGINT"),
+                    (_, None) => std::process::exit(INTERRUPTED),
                 }
             }
         };
         thread::Builder::new().name("signals".into()).spawn(body)?;
     }
     #[cfg(not(unix))]
-    drop(stop);
+    drop((stop, reload));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where the configuration comes from on this machine: the file, the environment, the flags.
 
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,7 +59,9 @@ impl Places {
 
     pub(crate) fn surroundings(&self) -> Surroundings {
         let directory = std::env::current_dir().unwrap_or_default();
-        Surroundings { data: directory.join(self.place.directory()), directory, read: read_bounded }
+        // Where it is switched off, nothing can be bound to it.
+        let ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        Surroundings { data: directory.join(self.place.directory()), directory, ipv6, read: read_bounded }
     }
 
     /// Reads the file, if there is one, and the environment. The error is one line.

@@ -11,7 +11,7 @@ pub(crate) use table::Profiles;
 /// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes: then rates and lifetime hold
 /// at once for everybody who came through it, limits and mountpoint for those who connect from then on, because CONNACK has
 /// promised the old ones to the others. A session without a connection goes on under the terms of its last one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Name of the listener, such as `tcp.default`.
     pub name: Box<str>,

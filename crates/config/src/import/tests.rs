@@ -39,8 +39,12 @@ fn accounted(imported: &Imported, text: &str) {
 
 /// The result is one that the broker starts with; what it can't start with for want of a file or a part, a remark says.
 fn starts(imported: &Imported) {
-    let around =
-        crate::Surroundings { data: "/data".into(), directory: "/".into(), read: |_, _| Ok(b"secret".to_vec()) };
+    let around = crate::Surroundings {
+        data: "/data".into(),
+        directory: "/".into(),
+        ipv6: true,
+        read: |_, _| Ok(b"secret".to_vec()),
+    };
     let path = std::path::Path::new("/breakwater.toml").into();
     let sources = crate::Sources { file: Some((path, imported.toml.to_string())), ..crate::Sources::default() };
     let Err(faults) = crate::resolve(&sources, &around) else { return };

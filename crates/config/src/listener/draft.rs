@@ -16,6 +16,8 @@ use crate::surroundings::Surroundings;
 pub(crate) struct Draft {
     pub(crate) kind: Scheme,
     pub(crate) name: Box<str>,
+    /// The machine has IPv6.
+    pub(super) ipv6: bool,
     pub(crate) enabled: bool,
     pub(crate) bind: Vec<Bind>,
     pub(super) unix_mode: u32,
@@ -52,10 +54,11 @@ pub(super) struct CertificateDraft {
 }
 
 impl Draft {
-    pub(crate) fn new(kind: Scheme, name: &str, net: &breakwater_net::Options) -> Self {
+    pub(crate) fn new(kind: Scheme, name: &str, net: &breakwater_net::Options, ipv6: bool) -> Self {
         Self {
             kind,
             name: name.into(),
+            ipv6,
             enabled: true,
             bind: Vec::new(),
             unix_mode: super::read::UNIX_MODE,
@@ -255,5 +258,5 @@ fn build(draft: Draft, limits: Arc<Limits>, own: Option<CertificateFiles>, data:
         handshake_timeout_ms: draft.handshake_timeout_ms,
         profile: Arc::new(profile),
     };
-    Listener { kind: draft.kind, options, self_made, zone: draft.zone }
+    Listener { kind: draft.kind, options, self_made, written_down: true, zone: draft.zone }
 }

@@ -14,13 +14,14 @@ pub(super) const UNIX_MODE: u32 = 0o660;
 
 const PLACES: &str = "a port, ADDRESS:PORT, [IPV6]:PORT, INTERFACE:PORT, the path of a unix socket, or systemd:NAME";
 
-/// One place to listen; a bare port is two, one for each version of IP.
-pub(crate) fn bind(text: &str, kind: Scheme, base: &Path) -> Result<Vec<Bind>, String> {
+/// One place to listen; a bare port is two, one for each version of IP that the machine has.
+pub(crate) fn bind(text: &str, kind: Scheme, base: &Path, ipv6: bool) -> Result<Vec<Bind>, String> {
     if let Some(name) = text.strip_prefix("systemd:") {
         let fits = !name.is_empty() && name.len() <= 255 && !name.contains([':', '/']);
         return if fits { Ok(vec![Bind::Inherited(name.into())]) } else { Err(wrong_place(text)) };
     }
-    if text.contains('/') {
+    let numbers = text.bytes().all(|byte| byte.is_ascii_digit()) || text.parse::<SocketAddr>().is_ok();
+    if text.contains('/') || (kind == Scheme::Unix && !numbers) {
         return match kind {
             Scheme::Quic => Err("QUIC needs a port of UDP, not a unix socket".into()),
             _ if text.ends_with('/') => Err(wrong_place(text)),
@@ -40,7 +41,10 @@ pub(crate) fn bind(text: &str, kind: Scheme, base: &Path) -> Result<Vec<Bind>, S
         _ if text.parse::<IpAddr>().is_ok() => return Err(format!("{} has no port: takes {PLACES}", quoted(text))),
         _ => return Err(wrong_place(text)),
     };
-    let both = |v6: Ipv6Addr, v4: Ipv4Addr| vec![Bind::Address((v6, port).into()), Bind::Address((v4, port).into())];
+    let both = |v6: Ipv6Addr, v4: Ipv4Addr| {
+        let v6 = ipv6.then(|| Bind::Address((v6, port).into()));
+        v6.into_iter().chain([Bind::Address((v4, port).into())]).collect()
+    };
     match host {
         "" | "*" => Ok(both(Ipv6Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED)),
         "localhost" => Ok(both(Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST)),
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     fn places(text: &str, kind: Scheme) -> Result<String, String> {
-        bind(text, kind, Path::new("/etc/b")).map(|places| format!("{places:?}"))
+        bind(text, kind, Path::new("/etc/b"), true).map(|places| format!("{places:?}"))
     }
 
     #[test]
@@ -176,6 +180,8 @@ mod tests {
         ] {
             assert!(places(text, Scheme::Tcp).is_err(), "{text}");
         }
+        let v4 = bind("1883", Scheme::Tcp, Path::new("/"), false).map(|places| format!("{places:?}"));
+        assert_eq!(v4.as_deref(), Ok("[Address(0.0.0.0:1883)]"));
         assert!(places("/x", Scheme::Quic).is_err());
         assert!(places("1883", Scheme::Unix).is_err());
     }

@@ -128,14 +128,14 @@ table! {
     |to, value, base| {
         let mut places = Vec::new();
         for item in value.items() {
-            places.extend(read::bind(item.trim(), to.kind, base)?);
+            places.extend(read::bind(item.trim(), to.kind, base, to.ipv6)?);
         }
         if places.is_empty() {
             return Err("names no place to listen; to switch the listener off, say enabled = false".into());
         }
         to.bind = places;
     };
-"protocols", Kind::Several(&PROTOCOL_WORDS), "", Rebind,
+"protocols", Kind::Several(&PROTOCOL_WORDS), "", NewConnections,
     "What it speaks, if that is more than its type says: one port for several protocols, told apart by their first bytes.",
     |to, value| {
         if to.kind == super::Scheme::Quic {
@@ -209,7 +209,7 @@ table! {
 "max_lifetime", seconds(1, 10 * 365 * 86_400), word "never" = 0, "never", Live,
     "A connection is ended after that long, whatever it does.",
     |to, value| to.lifetime_ms = value.number();
-"backlog", Kind::Count { min: 1, max: 65_535 }, "", Rebind,
+"backlog", Kind::Count { min: 1, max: 65_535 }, "", NewConnections,
     "Connections that the kernel holds until they are accepted; without it, `net.backlog`.",
     |to, value| to.socket.backlog = value.number() as i32;
 "nodelay", Kind::Flag, "", NewConnections,
@@ -218,10 +218,10 @@ table! {
 "keep_alive", Kind::Shape("off, or idle time, interval and probes, such as 60s,10s,5"), "off", NewConnections,
     "TCP keep-alive. MQTT's own finds dead clients already.",
     |to, value| to.socket.keep_alive = read::keep_alive(value.text())?;
-"receive_buffer", BUFFER, word "system" = 0, "system", Rebind,
+"receive_buffer", BUFFER, word "system" = 0, "system", NewConnections,
     "Receive buffer of each socket in the kernel.",
     |to, value| to.socket.receive_buffer = number32(value);
-"send_buffer", BUFFER, word "system" = 0, "system", Rebind,
+"send_buffer", BUFFER, word "system" = 0, "system", NewConnections,
     "Send buffer of each socket in the kernel.",
     |to, value| to.socket.send_buffer = number32(value);
 "unix_mode", Kind::Shape("permissions in octal, such as \"0660\""), "0660", Rebind,

@@ -40,7 +40,7 @@ pub(super) fn drafts<'a>(
 ) -> Vec<Drafted<'a>> {
     let one = |name: ListenerName| {
         let section = gathered.listeners.get(&name);
-        let mut draft = Draft::new(name.0, &name.1, &resolved.net);
+        let mut draft = Draft::new(name.0, &name.1, &resolved.net, around.ipv6);
         let mut spoiled = section.is_some_and(|section| section.spoiled);
         let port = default_place(&name);
         for (row, setting) in LISTENER_TABLE.iter().enumerate() {
@@ -103,7 +103,9 @@ pub(super) fn finish(
         let wanted = gathered.listen.is_empty() || gathered.listen.contains(&(draft.kind, draft.name.clone()));
         let enabled = draft.enabled && wanted;
         match build(draft, limits.unwrap_or_default(), around) {
-            Ok(listener) if enabled && faults.len() == before => ready.push((listener, section)),
+            Ok(listener) if enabled && faults.len() == before => {
+                ready.push((Listener { written_down: section.is_some(), ..listener }, section));
+            }
             Ok(_) => {}
             Err(_) if spoiled => {}
             Err(complaints) => faults.extend(complaints.into_iter().map(fault)),
@@ -168,18 +170,23 @@ fn apart(
 }
 
 /// A place that both want.
-fn overlap(one: &Listener, other: &Listener) -> Option<String> {
+pub(crate) fn overlap(one: &Listener, other: &Listener) -> Option<String> {
     let udp = |listener: &Listener| listener.kind == Scheme::Quic;
     if udp(one) != udp(other) {
         return None;
     }
     let both = |place: &&Bind| other.options.bind.iter().any(|taken| meets(place, taken));
-    one.options.bind.iter().find(both).map(|place| match place {
+    one.options.bind.iter().find(both).map(place)
+}
+
+/// A place in words.
+pub(crate) fn place(place: &Bind) -> String {
+    match place {
         Bind::Address(address) => address.to_string(),
         Bind::Interface { name, port } => format!("{name}:{port}"),
         Bind::Unix { path, .. } => path.display().to_string(),
         Bind::Inherited(name) => format!("systemd:{name}"),
-    })
+    }
 }
 
 fn meets(one: &Bind, other: &Bind) -> bool {

@@ -9,6 +9,7 @@
 
 mod broker;
 mod command_line;
+mod configuring;
 mod importing;
 mod logging;
 mod program;

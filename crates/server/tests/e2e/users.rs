@@ -81,7 +81,8 @@ fn exposed(place: &Place, address: IpAddr) -> (Broker, SocketAddr) {
     let url = format!("tcp://{address}:0");
     let broker = Broker::start_with(&["--data", place.flag(), "--listen", &url]);
     let line = broker.logs(|line| line.contains("listening") && line.contains(&format!("tcp://{address}:")));
-    let (_, rest) = line.split_once("tcp://").expect("the banner names the address");
+    let (_, rest) = line.split_once(&format!("tcp://{address}")).expect("the banner names the address");
+    let rest = format!("{address}{rest}");
     let bound = rest.split_whitespace().next().and_then(|text| text.parse().ok()).expect("an address");
     (broker, bound)
 }
