@@ -13,6 +13,7 @@
 mod chain;
 mod date;
 mod desk;
+mod guess;
 mod hash;
 mod name;
 mod open;
@@ -23,6 +24,7 @@ pub mod users;
 mod verified;
 
 pub use chain::{Answer, Chain, ChainOptions, Link, Notice, Voice};
+pub use guess::is_guessed_first;
 pub use hash::{Hasher, PASSWORD_BYTES_MAX, PasswordHash, generate_password};
 pub use name::{NAME_BYTES_MAX, check_name};
 pub use open::Open;

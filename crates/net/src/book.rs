@@ -137,6 +137,22 @@ impl Handle {
         Ok(())
     }
 
+    /// Ends the connections that a listener has, as `ending` says; it goes on taking new ones.
+    pub fn drain(&self, name: &str, ending: Ending) -> Result<(), BindFault> {
+        let mut book = self.book();
+        let Some(at) = book.find(name) else { return Err(fault(name, BindCause::NoSuchListener)) };
+        let (before, terms) = (Arc::clone(&book.entries[at].listener), Arc::clone(&book.entries[at].terms));
+        // Those who come from here on are not among those who are to go.
+        let listener = book.roll.enroll(&before.standing).ok_or_else(|| fault(name, BindCause::NoNumber))?;
+        self.set_terms(&listener, &terms)?;
+        let entry = &mut book.entries[at];
+        entry.places.iter().filter_map(|kept| kept.quic.as_ref()).for_each(|quic| quic.change(&listener, &terms));
+        entry.listener = listener;
+        before.close();
+        drop(book);
+        self.tell(name, |_| Order::End(Arc::clone(&before), ending))
+    }
+
     /// All listeners, in the order in which they were opened, and then closed ones that have connections left.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         let mut book = self.book();

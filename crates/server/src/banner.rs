@@ -23,7 +23,7 @@ pub(crate) struct Started<'a> {
 
 /// From where a listener can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Exposure {
+pub(crate) enum Exposure {
     Machine,
     Network,
     Anywhere,
@@ -91,7 +91,7 @@ fn url(options: &ListenerOptions, bound: &BoundTo) -> String {
     }
 }
 
-fn spoken(protocols: Protocols) -> String {
+pub(crate) fn spoken(protocols: Protocols) -> String {
     let Protocols { mqtt, mqtts, ws, wss, http, https, quic } = protocols;
     let all = [
         (mqtt, "MQTT"),
@@ -134,7 +134,7 @@ fn reachable(address: IpAddr) -> bool {
     address.is_unspecified() || address.is_loopback()
 }
 
-fn exposure(listener: &ListenerStatus) -> Exposure {
+pub(crate) fn exposure(listener: &ListenerStatus) -> Exposure {
     let one = |bound: &BoundTo| match bound {
         BoundTo::Address(address) => exposure_of(address.ip()),
         BoundTo::Unix(_) => Exposure::Machine,

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigCommand;
 use crate::log;
+use crate::remote::Listeners;
 use crate::sources::{Overrides, Place, Places};
 use crate::users::UsersCommand;
 
@@ -32,6 +33,31 @@ pub(crate) enum Command {
     Test(breakwater_client::probe::TestArgs),
     /// Put a broker under load and measure it.
     Bench(breakwater_client::bench::BenchArgs),
+    /// Show, open, change, close and test the ports of a running broker.
+    Listeners {
+        #[command(subcommand)]
+        command: Option<Listeners>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let a running broker read its configuration, certificates and users again.
+    Reload {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say how a running broker is.
+    Status {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say what is exposed, how bad that is, and what mends it.
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Look at the configuration, check it, change it.
     Config {
         #[command(subcommand)]

@@ -105,8 +105,7 @@ fn check(file: Option<&PathBuf>, places: &Places, overrides: &Overrides) -> Resu
 }
 
 fn written((file, resolved): (PathBuf, Resolved), keys: &[&str]) -> String {
-    let mut text =
-        format!("{}: written; a running broker takes it up on SIGHUP, or with reload.watch\n", file.display());
+    let mut text = format!("{}: written; `breakwater reload` lets a running broker take it up\n", file.display());
     let hidden = |value: &&breakwater_config::Effective| {
         keys.contains(&value.key.as_str()) && matches!(value.origin, Origin::Environment(_))
     };
@@ -169,9 +168,7 @@ pub(crate) fn put(
 
 /// The file that changes are written to, and its text; none if it is yet to be made.
 fn own_file(places: &Places) -> Result<(PathBuf, Option<String>), Vec<String>> {
-    let Some(file) = places.file() else {
-        return Err(vec!["there is no configuration file yet; say where it is to be: --config FILE".into()]);
-    };
+    let file = places.file().unwrap_or_else(|| places.own_file());
     if !file.exists() {
         return Ok((file, None));
     }

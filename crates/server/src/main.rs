@@ -8,11 +8,15 @@
 mod banner;
 mod cli;
 mod config;
+mod control;
+mod doctor;
 mod door;
 mod foreign;
 mod log;
+mod remote;
 mod running;
 mod serve;
+mod service;
 mod signals;
 mod sources;
 mod users;
@@ -39,6 +43,10 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => breakwater_client::subscribe::run(&args).into(),
         Command::Test(args) => breakwater_client::probe::run(&args).into(),
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
+        Command::Listeners { command, place } => remote::listeners(&place, command.unwrap_or_default()),
+        Command::Reload { place } => remote::reload(&place),
+        Command::Status { place } => remote::status(&place),
+        Command::Doctor { json, place } => doctor::run(&place, json),
         Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),
         Command::Users { command, place } => users::run(&command, &place.directory()),
         Command::Version => print(&version()),

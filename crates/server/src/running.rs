@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use breakwater_config::{Edit, Listener, Live, Plan, Resolved, apply, plan};
 use breakwater_net::{Ending, Handle};
@@ -11,6 +11,7 @@ use breakwater_transport::tls::self_made::{Wanted, ensure};
 
 use crate::config;
 use crate::log::{Level, Log};
+use crate::service;
 use crate::sources::{Overrides, Places};
 
 /// Where the configuration of this process comes from, and what of it is in force.
@@ -19,6 +20,8 @@ pub(crate) struct Running {
     pub(crate) places: Places,
     pub(crate) overrides: Overrides,
     pub(crate) log: Log,
+    pub(crate) shards: u16,
+    pub(crate) started: Instant,
     /// Held while a change is under way: they come one after the other.
     pub(crate) resolved: Mutex<Resolved>,
     /// What the file looked like before it was read last.
@@ -28,6 +31,13 @@ pub(crate) struct Running {
 impl Running {
     /// Reads the configuration again and takes up what has changed, as a whole or not at all. All faults at once.
     pub(crate) fn reload(&self) -> Result<Plan, Vec<String>> {
+        service::reloading();
+        let done = self.take_up();
+        service::ready(&self.handle);
+        done
+    }
+
+    fn take_up(&self) -> Result<Plan, Vec<String>> {
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = stamp(&self.places);
         let wanted = self.places.resolve(&self.overrides);
@@ -42,7 +52,6 @@ impl Running {
     }
 
     /// Changes the file, and takes the change up. If it can't be taken up, the file is as it was.
-    #[expect(dead_code, reason = "the control socket comes next")]
     pub(crate) fn edit(&self, edits: &[Edit]) -> Result<Plan, Vec<String>> {
         let file = self.places.file();
         let before = file.as_deref().and_then(|file| crate::sources::read(file).ok());

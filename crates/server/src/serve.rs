@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use breakwater_config::{Resolved, WhenUnavailable};
 use breakwater_net::{Listening, Node, Transport};
@@ -17,7 +17,7 @@ use crate::cli::ServeArgs;
 use crate::door::Door;
 use crate::log::{self, Level, Log};
 use crate::running::{self, Running};
-use crate::{USAGE, complain, signals};
+use crate::{USAGE, complain, control, service, signals};
 
 /// Runs the broker until a signal ends it.
 pub(crate) fn serve(args: &ServeArgs) -> ExitCode {
@@ -86,12 +86,16 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         places: args.places.clone(),
         overrides: args.overrides.clone(),
         log: log.clone(),
+        shards,
+        started: Instant::now(),
         resolved: Mutex::new(resolved.clone()),
         read: Mutex::new(read),
     });
+    let data = args.places.surroundings().data;
     let (stopping, reloading) = (Arc::downgrade(&running), Arc::downgrade(&running));
     let stop = move |signal| {
         journal.say(Level::Info, &format!("stopping on {signal}; a second signal stops at once"));
+        service::stopping();
         handle.stop(stopping.upgrade().map_or(Duration::ZERO, |running| running.drain()));
     };
     let reload = move || {
@@ -103,6 +107,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     // Before anything is printed: who reads that may send a signal at once.
     signals::watch(stop, reload)?;
     running::watch(&running)?;
+    let control = control::open(&control::path(&data), Arc::clone(&running) as Arc<_>).map_err(io::Error::other)?;
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
     let started = Started {
         listeners: &node.handle().listeners(),
@@ -111,13 +116,15 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         settings: &resolved,
         users: door.roster.users().len(),
         program: &program,
-        data: &args.places.surroundings().data,
+        data: &data,
     };
     // Nobody who reads it: not a reason to stop.
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");
     running.warn();
+    service::ready(&node.handle());
     node.join();
+    drop(control);
     door.close();
     log.say(Level::Info, "stopped");
     drop((log, running));

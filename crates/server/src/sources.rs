@@ -12,8 +12,8 @@ use crate::{complain, foreign};
 /// Where the configuration and the data are.
 #[derive(Args, Clone, Default)]
 pub(crate) struct Places {
-    /// The configuration [default: the first of ./breakwater.toml, $XDG_CONFIG_HOME/breakwater/breakwater.toml and
-    /// /etc/breakwater/breakwater.toml that there is].
+    /// The configuration [default: the first of ./breakwater.toml, $XDG_CONFIG_HOME/breakwater/breakwater.toml,
+    /// /etc/breakwater/breakwater.toml and breakwater.toml in the data directory that there is].
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
@@ -54,7 +54,14 @@ impl Place {
 impl Places {
     /// Path of the file, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        breakwater_config::file(self.config.as_deref(), |name| std::env::var_os(name), Path::is_file)
+        let usual = breakwater_config::file(self.config.as_deref(), |name| std::env::var_os(name), Path::is_file);
+        // What was changed while there was no file is kept with the data.
+        usual.or_else(|| Some(self.own_file()).filter(|path| path.is_file()))
+    }
+
+    /// Where a file is made when a change has to be written and there is none.
+    pub(crate) fn own_file(&self) -> PathBuf {
+        self.surroundings().data.join("breakwater.toml")
     }
 
     pub(crate) fn surroundings(&self) -> Surroundings {

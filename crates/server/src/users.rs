@@ -161,6 +161,20 @@ fn set_disabled(file: &UsersFile, name: &str, disabled: bool) -> Result<ExitCode
     Ok(say(&format!("user {name:?} is {state}")))
 }
 
+/// Users whose passwords are tried: it takes a quarter of a second for each.
+const TRIED_MAX: usize = 64;
+
+/// All users, and whether each one's password is among those that everybody tries first.
+pub(crate) fn guessed(data: &Path) -> Result<Vec<(String, bool)>, Vec<String>> {
+    let users = UsersFile::in_directory(data).load().map_err(|fault| fault.lines())?;
+    let mut hasher = Hasher::default();
+    let all = users.iter().enumerate().map(|(at, (name, user))| {
+        let tried = at < TRIED_MAX && !user.disabled;
+        (name.to_owned(), tried && breakwater_auth::is_guessed_first(&mut hasher, name, &user.password))
+    });
+    Ok(all.collect())
+}
+
 fn known(users: &Users, name: &str) -> Result<User, String> {
     let unknown = || format!("there is no user {name:?}; `breakwater users list` lists them");
     users.get(name).cloned().ok_or_else(unknown)

@@ -1,0 +1,123 @@
+//! What a node answers: requests of the control socket, carried out on the broker that runs.
+
+use std::sync::PoisonError;
+
+use breakwater_net::{BoundTo, Ending, ListenerStatus};
+use breakwater_transport::tls::TlsVersion;
+
+use super::{Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow};
+use crate::banner::{Exposure, exposure, spoken};
+use crate::running::Running;
+
+impl Operations for Running {
+    fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(self.status()),
+            Request::Listeners => Answer::Listeners { rows: self.rows() },
+            Request::Reload => planned(self.reload()),
+            Request::Edit { changes } => planned(self.edit(&changes)),
+            Request::Drain { listener, over_ms } => {
+                let ending = if over_ms == 0 { Ending::Cut } else { Ending::Drain { over_ms } };
+                match self.handle.drain(&listener, ending) {
+                    Ok(()) => Answer::Done { lines: vec![format!("{listener}: its connections are being ended")] },
+                    Err(fault) => Answer::Refused { faults: vec![fault.to_string()] },
+                }
+            }
+        }
+    }
+}
+
+fn planned(done: Result<breakwater_config::Plan, Vec<String>>) -> Answer {
+    match done {
+        Ok(plan) => Answer::Done { lines: plan.lines() },
+        Err(faults) => Answer::Refused { faults },
+    }
+}
+
+impl Running {
+    fn status(&self) -> StatusRow {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        StatusRow {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            up_s: self.started.elapsed().as_secs(),
+            shards: self.shards,
+            connections: self.handle.listeners().iter().map(|listener| u64::from(listener.connections)).sum(),
+            config: self.places.file().map(|file| file.display().to_string()),
+            loopback_anonymous: resolved.authentication.allow_anonymous_loopback,
+        }
+    }
+
+    fn rows(&self) -> Vec<ListenerRow> {
+        let mut rows: Vec<ListenerRow> = self.handle.listeners().iter().map(row).collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+}
+
+fn row(status: &ListenerStatus) -> ListenerRow {
+    let options = &status.options;
+    let now_ms = u64::try_from(crate::remote::now_unix_s()).unwrap_or_default() * 1000;
+    ListenerRow {
+        name: options.name.to_string(),
+        places: status.bound.iter().map(place).collect(),
+        protocols: spoken(options.protocols),
+        exposure: match exposure(status) {
+            Exposure::Machine => "loopback".into(),
+            Exposure::Network => "private".into(),
+            Exposure::Anywhere => "public".into(),
+        },
+        plain: options.protocols.mqtt || options.protocols.ws,
+        authentication: options.profile.authenticate,
+        proxy_protocol: options.proxy.is_some(),
+        has_address_rules: !options.access.is_empty(),
+        has_limits: options.connections_max + options.connections_per_address_max + options.accept_rate > 0,
+        certificates: status.certificates.iter().map(certificate).collect(),
+        keys: options
+            .tls
+            .iter()
+            .flat_map(|tls| &tls.certificates)
+            .map(|files| files.key.display().to_string())
+            .collect(),
+        weak_tls: weaknesses(status),
+        connections: status.connections.into(),
+        connections_max: options.connections_max.into(),
+        accepted: status.accepted,
+        refused: status.refused.iter().map(|(reason, count)| (reason.text().to_owned(), *count)).collect(),
+        bytes_in: status.bytes_in,
+        bytes_out: status.bytes_out,
+        open_for_s: now_ms.saturating_sub(status.since_unix_ms) / 1000,
+        fault: (!status.open).then(|| "closed; some of its connections are left".to_owned()),
+    }
+}
+
+fn certificate(facts: &breakwater_transport::tls::CertificateFacts) -> CertificateRow {
+    CertificateRow {
+        subject: facts.subject.to_string(),
+        names: facts.names.iter().map(ToString::to_string).collect(),
+        self_made: facts.self_made,
+        not_after: facts.not_after_s,
+    }
+}
+
+/// What of its TLS could be better.
+fn weaknesses(status: &ListenerStatus) -> Vec<String> {
+    let Some(tls) = &status.options.tls else { return Vec::new() };
+    let mut weak = Vec::new();
+    if !tls.versions.is_empty() && !tls.versions.contains(&TlsVersion::Tls13) {
+        weak.push("TLS 1.3 is switched off: only the older 1.2 is spoken".to_owned());
+    }
+    for facts in &status.certificates {
+        if matches!(&*facts.key, "RSA 1024" | "RSA 512") {
+            weak.push(format!("the key of {} is too short: {}", facts.subject, facts.key));
+        }
+    }
+    weak
+}
+
+fn place(bound: &BoundTo) -> String {
+    match bound {
+        BoundTo::Address(address) => address.to_string(),
+        BoundTo::Unix(path) => path.display().to_string(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Requests and answers.
+
+use serde::{Deserialize, Serialize};
+
+/// What a node is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// How it is.
+    Status,
+    /// Its ports.
+    Listeners,
+    /// Read the configuration, certificates and users again.
+    Reload,
+    /// Change settings, in the file and at once; a value of none removes the key.
+    Edit {
+        /// Keys with values as TOML writes them.
+        changes: Vec<(String, Option<String>)>,
+    },
+    /// End the connections of a listener, over so many milliseconds.
+    Drain {
+        /// Its name.
+        listener: String,
+        /// 0: at once.
+        over_ms: u64,
+    },
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// Done; what that meant, line by line.
+    Done {
+        /// The plan that was carried out, or what there was to say.
+        lines: Vec<String>,
+    },
+    /// To [`Request::Status`].
+    Status(StatusRow),
+    /// To [`Request::Listeners`].
+    Listeners {
+        /// In the order of their names.
+        rows: Vec<ListenerRow>,
+    },
+    /// Nothing was changed.
+    Refused {
+        /// All that is wrong, one line each.
+        faults: Vec<String>,
+    },
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StatusRow {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) up_s: u64,
+    pub(crate) shards: u16,
+    pub(crate) connections: u64,
+    /// The configuration file, if there is one.
+    pub(crate) config: Option<String>,
+    pub(crate) loopback_anonymous: bool,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ListenerRow {
+    pub(crate) name: String,
+    /// Places where it listens, as text.
+    pub(crate) places: Vec<String>,
+    /// What it speaks.
+    pub(crate) protocols: String,
+    /// `loopback`, `private` or `public`.
+    pub(crate) exposure: String,
+    /// Takes MQTT that is not encrypted.
+    pub(crate) plain: bool,
+    pub(crate) authentication: bool,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) has_address_rules: bool,
+    pub(crate) has_limits: bool,
+    pub(crate) certificates: Vec<CertificateRow>,
+    /// Files of its private keys.
+    pub(crate) keys: Vec<String>,
+    pub(crate) weak_tls: Vec<String>,
+    pub(crate) connections: u64,
+    /// 0: no bound.
+    pub(crate) connections_max: u64,
+    pub(crate) accepted: u64,
+    pub(crate) refused: Refusals,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) open_for_s: u64,
+    /// Why it isn't open, if it isn't.
+    pub(crate) fault: Option<String>,
+}
+
+/// Connections turned away, by reason in words.
+pub(crate) type Refusals = Vec<(String, u64)>;
+
+/// A certificate that a listener shows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CertificateRow {
+    pub(crate) subject: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) self_made: bool,
+    /// Seconds since 1970.
+    pub(crate) not_after: i64,
+}

@@ -1,0 +1,282 @@
+//! The checks, each a function from facts to findings.
+
+use super::{Exposure, Facts, Finding, ListenerFacts, Severity};
+
+type Check = fn(&Facts) -> Vec<Finding>;
+
+/// All of them, in the order in which they are reported.
+pub(super) const ALL: &[Check] = &[
+    anybody_may_connect,
+    guessed_passwords,
+    plain_ports,
+    open_secrets,
+    expiring_certificates,
+    weak_tls,
+    self_made_certificates,
+    reverse_proxies,
+    missing_limits,
+    missing_access_rules,
+    nobody_named,
+    unused_ports,
+];
+
+const DAY_S: i64 = 24 * 3600;
+
+/// Days before its end from which on a certificate is complained about.
+const EXPIRY_DAYS: i64 = 30;
+/// The same, when it gets urgent.
+const URGENT_DAYS: i64 = 7;
+
+/// A port that nobody came to for that long is worth a word.
+const UNUSED_S: u64 = 24 * 3600;
+
+fn exposed(listener: &ListenerFacts) -> bool {
+    listener.exposure.is_some_and(|exposure| exposure > Exposure::Loopback)
+}
+
+fn from_where(listener: &ListenerFacts) -> &'static str {
+    match listener.exposure {
+        Some(Exposure::Public) => "every network that leads here",
+        Some(Exposure::Private) => "the local network",
+        Some(Exposure::Loopback) | None => "this machine",
+    }
+}
+
+/// Worse when the whole world is invited, and no rule says who of it may come.
+fn by_exposure(listener: &ListenerFacts, private: Severity, public: Severity) -> Severity {
+    let everybody = listener.exposure == Some(Exposure::Public) && !listener.has_address_rules;
+    if everybody { public } else { private }
+}
+
+fn of_listeners(
+    facts: &Facts,
+    concerns: impl Fn(&ListenerFacts) -> bool,
+    finding: impl Fn(&ListenerFacts) -> Finding,
+) -> Vec<Finding> {
+    facts.listeners.iter().filter(|listener| concerns(listener)).map(finding).collect()
+}
+
+fn anybody_may_connect(facts: &Facts) -> Vec<Finding> {
+    of_listeners(
+        facts,
+        |listener| exposed(listener) && !listener.authentication,
+        |listener| Finding {
+            check: "anonymous",
+            severity: by_exposure(listener, Severity::Serious, Severity::Critical),
+            subject: listener.name.clone(),
+            what: format!("anybody may connect from {}: the listener asks nobody who they are", from_where(listener)),
+            mend: vec![
+                format!("breakwater listeners set {} authentication true", listener.name),
+                format!("breakwater listeners set {} bind 127.0.0.1:{}", listener.name, listener.port),
+            ],
+        },
+    )
+}
+
+fn guessed_passwords(facts: &Facts) -> Vec<Finding> {
+    let users = facts.users.iter().flatten().filter(|user| user.guessed);
+    let finding = |name: &str| Finding {
+        check: "weak-password",
+        severity: Severity::Critical,
+        subject: format!("user {name}"),
+        what: "the password is one of those that everybody tries first".into(),
+        mend: vec![format!("breakwater users passwd {name} --generate")],
+    };
+    users.map(|user| finding(&user.name)).collect()
+}
+
+fn plain_ports(facts: &Facts) -> Vec<Finding> {
+    of_listeners(
+        facts,
+        |listener| listener.plain && exposed(listener),
+        |listener| Finding {
+            check: "plain-port",
+            severity: by_exposure(listener, Severity::Warning, Severity::Serious),
+            subject: listener.name.clone(),
+            what: format!(
+                "nothing is encrypted on this port, and it can be reached from {}: passwords and messages can be read on \
+                 the way",
+                from_where(listener)
+            ),
+            mend: vec![
+                format!("breakwater listeners set {} bind 127.0.0.1:{}", listener.name, listener.port),
+                format!("breakwater listeners close {} (clients use the tls listener instead)", listener.name),
+            ],
+        },
+    )
+}
+
+fn open_secrets(facts: &Facts) -> Vec<Finding> {
+    /// Anything for others, or writing for the group.
+    const TOO_MUCH: u32 = 0o027;
+    let open = facts.secrets.iter().filter(|file| file.mode & TOO_MUCH != 0);
+    let finding = |file: &super::FileFacts| Finding {
+        check: "file-permissions",
+        severity: if file.mode & 0o006 == 0 { Severity::Warning } else { Severity::Serious },
+        subject: file.path.display().to_string(),
+        what: format!(
+            "{} has the permissions {:03o}: other users of this machine can get at it",
+            file.purpose,
+            file.mode & 0o777
+        ),
+        mend: vec![format!("chmod 600 '{}'", file.path.display())],
+    };
+    open.map(finding).collect()
+}
+
+fn expiring_certificates(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for listener in &facts.listeners {
+        for certificate in &listener.certificates {
+            let days = (certificate.not_after - facts.now_unix_s).div_euclid(DAY_S);
+            let (severity, what) = match days {
+                ..0 => (Severity::Serious, "has expired: clients that check it can't connect".to_owned()),
+                0..URGENT_DAYS => (Severity::Serious, format!("expires in {days} days")),
+                URGENT_DAYS..=EXPIRY_DAYS => (Severity::Warning, format!("expires in {days} days")),
+                _ => continue,
+            };
+            let mend = if certificate.self_made {
+                "breakwater reload (a self-made certificate is renewed by the same authority)".to_owned()
+            } else {
+                "renew it where it came from, put the files in place, then: breakwater reload".to_owned()
+            };
+            findings.push(Finding {
+                check: "certificate-expiry",
+                severity,
+                subject: listener.name.clone(),
+                what: format!("the certificate of {} {what}", certificate.subject),
+                mend: vec![mend],
+            });
+        }
+    }
+    findings
+}
+
+fn weak_tls(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for listener in &facts.listeners {
+        for weakness in &listener.weak_tls {
+            findings.push(Finding {
+                check: "weak-tls",
+                severity: Severity::Warning,
+                subject: listener.name.clone(),
+                what: weakness.clone(),
+                mend: vec![
+                    format!("breakwater listeners set {} tls.versions '[\"1.2\", \"1.3\"]'", listener.name),
+                    format!("breakwater config unset listeners.{}.tls.ciphers", listener.name),
+                ],
+            });
+        }
+    }
+    findings
+}
+
+fn self_made_certificates(facts: &Facts) -> Vec<Finding> {
+    of_listeners(
+        facts,
+        |listener| exposed(listener) && listener.certificates.iter().any(|certificate| certificate.self_made),
+        |listener| {
+            Finding {
+            check: "self-made-certificate",
+            severity: Severity::Note,
+            subject: listener.name.clone(),
+            what: "the certificate is self-made: clients have to be given tls/ca.pem of the data directory, and who skips \
+                   the check can be eavesdropped on"
+                .into(),
+            mend: vec![format!(
+                "breakwater listeners set {0} tls.certificate /path/to/fullchain.pem && breakwater listeners set {0} tls.key \
+                 /path/to/privkey.pem",
+                listener.name
+            )],
+        }
+        },
+    )
+}
+
+fn reverse_proxies(facts: &Facts) -> Vec<Finding> {
+    if !facts.loopback_anonymous || facts.listeners.iter().all(|listener| listener.behind_proxy) {
+        return Vec::new();
+    }
+    let finding = |program: &String| {
+        Finding {
+        check: "reverse-proxy",
+        severity: Severity::Warning,
+        subject: program.clone(),
+        what: format!(
+            "{program} runs on this machine: if it passes connections on to a listener without saying for whom, all of them \
+             look like this machine's own and need no name"
+        ),
+        mend: vec![
+            "let it send PROXY protocol, and: breakwater listeners set NAME proxy_protocol true && breakwater listeners set \
+             NAME trusted_proxies '[\"127.0.0.1\", \"::1\"]'"
+                .into(),
+            "breakwater config set authentication.allow_anonymous_loopback false".into(),
+        ],
+    }
+    };
+    facts.reverse_proxies.iter().map(finding).collect()
+}
+
+fn missing_limits(facts: &Facts) -> Vec<Finding> {
+    of_listeners(
+        facts,
+        |listener| exposed(listener) && !listener.has_limits,
+        |listener| Finding {
+            check: "no-limits",
+            severity: by_exposure(listener, Severity::Note, Severity::Warning),
+            subject: listener.name.clone(),
+            what: format!(
+                "one address of {} may take every connection that there is: no bound on connections, on those of one address, \
+                 or on their rate",
+                from_where(listener)
+            ),
+            mend: vec![
+                format!("breakwater listeners set {} max_connections_per_address 100", listener.name),
+                format!("breakwater listeners set {} accept_rate 1000", listener.name),
+            ],
+        },
+    )
+}
+
+fn missing_access_rules(facts: &Facts) -> Vec<Finding> {
+    let named = facts.users.as_ref().map_or(0, Vec::len);
+    if facts.has_access_rules || named < 2 || !facts.listeners.iter().any(exposed) {
+        return Vec::new();
+    }
+    vec![Finding {
+        check: "no-access-rules",
+        severity: Severity::Note,
+        subject: "node".into(),
+        what: format!("each of the {named} users may publish and subscribe to every topic"),
+        mend: vec!["give devices that don't trust each other listeners with a mountpoint each".into()],
+    }]
+}
+
+fn nobody_named(facts: &Facts) -> Vec<Finding> {
+    let nobody = facts.users.as_ref().is_some_and(Vec::is_empty);
+    let waiting = facts.listeners.iter().any(|listener| exposed(listener) && listener.authentication);
+    if !nobody || !waiting {
+        return Vec::new();
+    }
+    vec![Finding {
+        check: "no-users",
+        severity: Severity::Note,
+        subject: "node".into(),
+        what: "no user is named, so nobody but this machine can connect".into(),
+        mend: vec!["breakwater users add NAME".into()],
+    }]
+}
+
+fn unused_ports(facts: &Facts) -> Vec<Finding> {
+    of_listeners(
+        facts,
+        |listener| exposed(listener) && listener.accepted == Some(0) && listener.open_for_s >= UNUSED_S,
+        |listener| Finding {
+            check: "unused-port",
+            severity: Severity::Note,
+            subject: listener.name.clone(),
+            what: format!("no client has come in {} hours: an open port that nobody needs", listener.open_for_s / 3600),
+            mend: vec![format!("breakwater listeners set {} enabled false", listener.name)],
+        },
+    )
+}
