@@ -1,10 +1,13 @@
 //! The desk where passwords are judged: a few threads, a bounded queue, and the answers that go back to the shards.
 //!
-//! One password costs Argon2id some 20 ms and 19 MiB, so a shard hands it in here. Shards hold the lock of the queue for the
-//! length of a push, hashing threads for the length of a pop.
+//! One password costs Argon2id some 20 ms and 19 MiB, so a shard hands it in here. It leaves it in a channel and takes no lock:
+//! hashing threads run at a low priority, and one that is not running must not be what a shard waits for. A clerk carries from
+//! the channel to the queue, which is fair.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -27,10 +30,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A full queue is told of that often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// Jobs that may lie in the channel: at most 1 KiB of password each.
+const INTAKE_MAX: usize = 4096;
+
 /// Passwords hashed anew that may wait to be written. Those beyond are hashed anew another time.
 const RENEWED_MAX: usize = 10_000;
 
 pub(crate) struct Desk {
+    intake: Sender<Order>,
+    /// Jobs in the channel.
+    handed_in: AtomicUsize,
+    /// Some found no room in the channel, and it was not told yet.
+    overflowed: AtomicBool,
+    /// Until the clerk has it.
+    outlet: Mutex<Option<Receiver<Order>>>,
     state: Mutex<State>,
     work: Condvar,
     /// Ends the wait of the thread that watches the file.
@@ -45,8 +58,15 @@ pub(crate) struct Desk {
 
 struct State {
     queue: Queue,
-    complained: Option<Instant>,
     stopping: bool,
+}
+
+/// What shards leave.
+enum Order {
+    Judge(Job),
+    /// Nobody waits for this one any longer.
+    Forget(Token),
+    Stop,
 }
 
 /// A password on its way from another form to ours.
@@ -58,8 +78,13 @@ struct Renewed {
 
 impl Desk {
     pub(crate) fn new(options: &ChainOptions, roster: Arc<Roster>, witness: Arc<Witness>) -> Self {
-        let state = State { queue: Queue::new(options.waiting_max), complained: None, stopping: false };
+        let state = State { queue: Queue::new(options.waiting_max), stopping: false };
+        let (intake, outlet) = channel();
         Self {
+            intake,
+            handed_in: AtomicUsize::new(0),
+            overflowed: AtomicBool::new(false),
+            outlet: Mutex::new(Some(outlet)),
             state: Mutex::new(state),
             work: Condvar::new(),
             over: Condvar::new(),
@@ -73,14 +98,20 @@ impl Desk {
     }
 
     pub(crate) fn start(self: &Arc<Self>, completions: Arc<dyn Completions>) -> io::Result<()> {
-        if self.completions.set(completions).is_err() {
+        let outlet = self.outlet.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(outlet), Ok(())) = (outlet, self.completions.set(completions)) else {
             return Err(io::Error::other("the threads that check passwords run already"));
+        };
+        let mut clerk = Clerk { desk: Arc::clone(self), complained: None };
+        while let Ok(order) = outlet.try_recv() {
+            clerk.carry(order);
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..self.threads {
             let desk = Arc::clone(self);
             running.push(thread::Builder::new().name(format!("password-{number}")).spawn(move || desk.hash())?);
         }
+        running.push(thread::Builder::new().name("passwords".into()).spawn(move || clerk.work(&outlet))?);
         let desk = Arc::clone(self);
         running.push(thread::Builder::new().name("users".into()).spawn(move || desk.watch())?);
         Ok(())
@@ -88,6 +119,8 @@ impl Desk {
 
     pub(crate) fn stop(&self) {
         self.state().stopping = true;
+        // Nobody takes it if the threads never ran.
+        let _ = self.intake.send(Order::Stop);
         self.work.notify_all();
         self.over.notify_all();
     }
@@ -106,26 +139,19 @@ impl Desk {
             name: name.into(),
             password: Zeroizing::new(password.into()),
         };
-        let mut state = self.state();
-        let place = state.queue.push(job);
-        let complain = !matches!(place, Place::Taken) && state.is_due(Instant::now());
-        drop(state);
-        if complain {
-            let text = "more passwords are waiting to be checked than there is room for: some clients are told that the \
-                        broker is busy";
-            (self.witness.voice)(Notice::Warning(text));
+        // The clerk is quick: a full channel means that it gets no time at all.
+        if self.handed_in.fetch_add(1, Ordering::Relaxed) >= INTAKE_MAX || self.intake.send(Order::Judge(job)).is_err()
+        {
+            self.handed_in.fetch_sub(1, Ordering::Relaxed);
+            self.overflowed.store(true, Ordering::Relaxed);
+            return Answer::Deny(ReasonCode::ServerBusy);
         }
-        match place {
-            Place::Full => return Answer::Deny(ReasonCode::ServerBusy),
-            Place::InsteadOf(gone) => self.answer(gone.token, refusal(ReasonCode::ServerBusy)),
-            Place::Taken => {}
-        }
-        self.work.notify_one();
         Answer::Later
     }
 
     pub(crate) fn abandon(&self, token: Token) {
-        self.state().queue.remove(token);
+        // Its question is counted; who is gone before it was asked has no token.
+        let _ = self.intake.send(Order::Forget(token));
     }
 
     /// Body of a hashing thread.
@@ -240,13 +266,54 @@ impl Desk {
     }
 }
 
-impl State {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.complained.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAIN_EVERY);
-        if due {
-            self.complained = Some(now);
+/// Carries from the channel to the queue, and turns away whom the queue has no room for.
+struct Clerk {
+    desk: Arc<Desk>,
+    complained: Option<Instant>,
+}
+
+impl Clerk {
+    fn work(mut self, outlet: &Receiver<Order>) {
+        while let Ok(order) = outlet.recv() {
+            if matches!(order, Order::Stop) {
+                return;
+            }
+            self.carry(order);
         }
-        due
+    }
+
+    fn carry(&mut self, order: Order) {
+        let desk = Arc::clone(&self.desk);
+        match order {
+            Order::Judge(job) => {
+                desk.handed_in.fetch_sub(1, Ordering::Relaxed);
+                let token = job.token;
+                let place = desk.state().queue.push(job);
+                let turned_away = match place {
+                    Place::Taken => None,
+                    Place::InsteadOf(gone) => Some(gone.token),
+                    Place::Full => Some(token),
+                };
+                if let Some(token) = turned_away {
+                    desk.answer(token, refusal(ReasonCode::ServerBusy));
+                }
+                if turned_away.is_some() || desk.overflowed.swap(false, Ordering::Relaxed) {
+                    self.complain(Instant::now());
+                }
+                desk.work.notify_one();
+            }
+            Order::Forget(token) => desk.state().queue.remove(token),
+            Order::Stop => {}
+        }
+    }
+
+    fn complain(&mut self, now: Instant) {
+        if self.complained.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAIN_EVERY) {
+            self.complained = Some(now);
+            let text = "more passwords are waiting to be checked than there is room for: some clients are told that the \
+                        broker is busy";
+            (self.desk.witness.voice)(Notice::Warning(text));
+        }
     }
 }
 

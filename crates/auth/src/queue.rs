@@ -251,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn many_addresses_that_guess_keep_nobody_waiting() {
+        let (mut queue, now) = (Queue::new(1024), Instant::now());
+        let round = |queue: &mut Queue| (0..200).for_each(|host| _ = queue.push(job(host, host.into())));
+        round(&mut queue);
+        while let Some(job) = queue.pop() {
+            queue.on_verdict(job.peer, false, now);
+        }
+        (0..5).for_each(|_| round(&mut queue));
+        queue.push(job(255, 255));
+        assert!(order(&mut queue).iter().take(2).any(|slot| *slot == 255));
+    }
+
+    #[test]
     fn addresses_that_guess_make_room_first() {
         let (mut queue, now) = (Queue::new(3), Instant::now());
         for host in 1..=3 {

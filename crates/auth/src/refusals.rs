@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::queue::Origin;
@@ -37,7 +37,12 @@ pub(crate) enum Tell {
 
 impl Refusals {
     pub(crate) fn on_refusal(&self, peer: SocketAddr, now: Instant) -> Tell {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Shards ask, too, and don't wait for a thread that has to let them go first: the next refusal will be told.
+        let mut told = match self.0.try_lock() {
+            Ok(told) => told,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Tell::Nothing,
+        };
         let old = |at: &Instant| now.saturating_duration_since(*at) >= FORGET;
         let origin = Origin::of(peer);
         if told.addresses.get(&origin).is_some_and(|at| !old(at)) {

@@ -7,7 +7,7 @@
 //! finds the passwords of clients that connect.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};
@@ -23,9 +23,16 @@ pub(crate) struct Verified {
 
 #[derive(Default)]
 struct Entries {
-    by_name: HashMap<Arc<str>, hmac::Tag>,
-    /// Names in the order in which they came: the first goes when there are too many.
-    order: VecDeque<Arc<str>>,
+    by_name: HashMap<Arc<str>, Entry>,
+    /// Names in the order in which they came: the first goes when there are too many. One whose number is not that of its
+    /// entry is out of date.
+    order: VecDeque<(u64, Arc<str>)>,
+    next: u64,
+}
+
+struct Entry {
+    number: u64,
+    tag: hmac::Tag,
 }
 
 impl Verified {
@@ -35,11 +42,16 @@ impl Verified {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), entries: RwLock::default(), most }
     }
 
-    /// Whether this was judged right before. An unknown user takes as long as a known one.
+    /// Whether this was judged right before. An unknown user takes as long as a known one. Never waits: while somebody writes
+    /// nothing is known, and the password is hashed once more.
     pub(crate) fn knows(&self, name: &str, user: Option<&User>, password: &[u8]) -> bool {
         let tag = self.tag(name, user, password);
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.by_name.get(name).map_or(&[0; 32][..], AsRef::as_ref);
+        let entries = match self.entries.try_read() {
+            Ok(entries) => entries,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let entry = entries.by_name.get(name).map_or(&[0; 32][..], |entry| entry.tag.as_ref());
         verify_slices_are_equal(entry, tag.as_ref()).is_ok() && user.is_some()
     }
 
@@ -51,17 +63,27 @@ impl Verified {
         let tag = self.tag(name, Some(user), password);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.by_name.get_mut(name) {
-            *entry = tag;
+            entry.tag = tag;
             return;
         }
-        if entries.by_name.len() >= self.most
-            && let Some(oldest) = entries.order.pop_front()
+        let Entries { by_name, order, next } = &mut *entries;
+        let is_current = |by_name: &HashMap<Arc<str>, Entry>, number: u64, name: &str| {
+            by_name.get(name).is_some_and(|entry| entry.number == number)
+        };
+        while by_name.len() >= self.most
+            && let Some((number, oldest)) = order.pop_front()
         {
-            entries.by_name.remove(&oldest);
+            if is_current(by_name, number, &oldest) {
+                by_name.remove(&oldest);
+            }
         }
-        let name: Arc<str> = name.into();
-        entries.order.push_back(Arc::clone(&name));
-        entries.by_name.insert(name, tag);
+        if order.len() >= 2 * self.most {
+            order.retain(|(number, name)| is_current(by_name, *number, name));
+        }
+        let (name, number): (Arc<str>, u64) = (name.into(), *next);
+        *next += 1;
+        order.push_back((number, Arc::clone(&name)));
+        by_name.insert(name, Entry { number, tag });
     }
 
     /// Drops what belongs to users that are gone or have another password.
@@ -70,10 +92,15 @@ impl Verified {
             (Some(before), Some(after)) => before.password == after.password,
             _ => false,
         };
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.by_name.retain(|name, _| same(name));
-        let Entries { by_name, order } = &mut *entries;
-        order.retain(|name| by_name.contains_key(name));
+        // Looked for beside those who read; only what is dropped keeps them waiting.
+        let gone: Vec<Arc<str>> = {
+            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.by_name.keys().filter(|name| !same(name)).cloned().collect()
+        };
+        if !gone.is_empty() {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            gone.iter().for_each(|name| _ = entries.by_name.remove(name));
+        }
     }
 
     fn tag(&self, name: &str, user: Option<&User>, password: &[u8]) -> hmac::Tag {
@@ -137,8 +164,14 @@ mod tests {
         after.set("same", User { superuser: true, ..user(b'A') });
         after.set("changed", user(b'B'));
         verified.on_change(&before, &after);
-        let entries = verified.entries.read().expect("one thread");
-        assert_eq!(entries.by_name.keys().map(|name| &**name).collect::<Vec<_>>(), ["same"]);
-        assert_eq!(entries.order.len(), 1);
+        {
+            let entries = verified.entries.read().expect("one thread");
+            assert_eq!(entries.by_name.keys().map(|name| &**name).collect::<Vec<_>>(), ["same"]);
+        }
+        for _ in 0..100 {
+            verified.enter("changed", &user(b'B'), b"p");
+            verified.on_change(&before, &after);
+        }
+        assert!(verified.entries.read().expect("one thread").order.len() <= 20, "bounded");
     }
 }
