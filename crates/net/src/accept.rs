@@ -21,6 +21,8 @@ use crate::token::Watched;
 pub(crate) struct Acceptor {
     /// By token. Empty places are taken again.
     ears: Vec<Option<Ear>>,
+    /// Watches them; there from the first one on.
+    registry: Option<Registry>,
     /// The one to look at first: in turn, or a flood of connections at one would keep all others waiting.
     next: usize,
     /// Held for the moment when there is no other: given up, it lets us take one connection and turn it away.
@@ -123,11 +125,22 @@ impl Ear {
 impl Acceptor {
     /// Listens nowhere yet.
     pub(crate) fn new(node_max: usize) -> Self {
-        Self { ears: Vec::new(), next: 0, reserve: reserve(), paused_until: None, node_max, any_ready: false }
+        Self {
+            ears: Vec::new(),
+            registry: None,
+            next: 0,
+            reserve: reserve(),
+            paused_until: None,
+            node_max,
+            any_ready: false,
+        }
     }
 
     /// Listens with one socket more.
     pub(crate) fn add(&mut self, mut ear: Ear, registry: &Registry) -> io::Result<()> {
+        if self.registry.is_none() {
+            self.registry = Some(registry.try_clone()?);
+        }
         let at = self.ears.iter().position(Option::is_none).unwrap_or(self.ears.len());
         let token = Watched::Ear(u32::try_from(at).unwrap_or(u32::MAX)).token();
         ear.socket.register(registry, token, Interest::READABLE)?;
@@ -156,16 +169,16 @@ impl Acceptor {
 
     /// Stops listening at one place: at once, or when the queue is empty. `done` is dropped with the socket.
     pub(crate) fn silence(&mut self, place: u32, at_once: bool, done: Sender<()>) {
-        let at = |ear: &Ear| ear.place == place && ear.last.is_none();
-        let Some(entry) = self.ears.iter_mut().find(|entry| entry.as_ref().is_some_and(at)) else { return };
-        match entry {
+        let is_it = |ear: &Ear| ear.place == place && ear.last.is_none();
+        let Some(at) = self.ears.iter().position(|entry| entry.as_ref().is_some_and(is_it)) else { return };
+        match &mut self.ears[at] {
             Some(ear) if !at_once => {
                 ear.last = Some(Last { left: LAST_MAX, _done: done });
                 // Its queue may have filled without a look at the poller.
                 ear.ready = true;
                 self.any_ready = true;
             }
-            _ => *entry = None,
+            _ => self.leave(at),
         }
     }
 
@@ -190,8 +203,20 @@ impl Acceptor {
         self.ears.iter().flatten().filter(|ear| ear.ready).filter_map(|ear| ear.rested_until).min()
     }
 
+    /// Closes one socket. It may be open elsewhere too, where systemd or another shard has it: then the poller would go on
+    /// watching what nobody can name any more, and refuse to watch the next one under that descriptor.
+    fn leave(&mut self, at: usize) {
+        if let Some(mut ear) = self.ears[at].take()
+            && let Some(registry) = &self.registry
+        {
+            // Fails only for what isn't watched.
+            let _ = ear.socket.deregister(registry);
+        }
+    }
+
     /// Stops listening. Connections that were not yet accepted are reset by the kernel.
     pub(crate) fn close(&mut self) {
+        (0..self.ears.len()).for_each(|at| self.leave(at));
         self.ears.clear();
         self.paused_until = None;
     }
@@ -222,7 +247,7 @@ impl Acceptor {
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
                     ear.ready = false;
                     if last {
-                        self.ears[at] = None;
+                        self.leave(at);
                     }
                 }
                 Err(fault) if is_resource(&fault) => return self.starve(at, now, fault),
@@ -241,7 +266,7 @@ impl Acceptor {
         if let Some(last) = self.ears[at].as_mut().and_then(|ear| ear.last.as_mut()) {
             last.left -= 1;
             if last.left == 0 {
-                self.ears[at] = None;
+                self.leave(at);
             }
         }
     }
@@ -264,7 +289,7 @@ impl Acceptor {
             self.reserve = reserve();
         }
         if self.ears[at].as_ref().is_some_and(|ear| ear.last.is_some()) {
-            self.ears[at] = None;
+            self.leave(at);
         }
         self.paused_until = Some(now.plus_ms(PAUSE_MS));
         Accepted::Starved(fault)

@@ -312,6 +312,14 @@ impl EarSocket {
         }
     }
 
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => registry.deregister(socket),
+            #[cfg(unix)]
+            Self::Unix(socket) => registry.deregister(socket),
+        }
+    }
+
     /// Sets it up anew while it listens.
     pub(crate) fn adjust(&self, options: &SocketOptions) -> io::Result<()> {
         let socket = match self {
