@@ -318,7 +318,7 @@ impl Entry {
             options: self.terms.options.clone(),
             bound: self.places.iter().map(|kept| kept.bound.clone()).collect(),
             certificates: tls.map(|tls| tls.certificates.clone()).unwrap_or_default(),
-            warnings: tls.map(|tls| tls.warnings.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            warnings: self.terms.warnings(),
             connections: standing.open(),
             accepted: standing.accepted.load(Ordering::Relaxed),
             refused: Refusal::ALL.into_iter().map(refused).filter(|(_, count)| *count > 0).collect(),

@@ -1,9 +1,10 @@
 //! Keeps the OCSP answers that TLS listeners staple current: asks the responders that certificates name, by plain HTTP.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,8 @@ use breakwater_transport::tls::{OcspQuestion, ServerTls};
 pub struct Stapler {
     /// Dropped to wake and end the thread. It is not waited for: it may hang in a connection for some seconds.
     _alive: mpsc::Sender<()>,
+    /// The last note about each certificate.
+    notes: Arc<Mutex<Vec<OcspNote>>>,
 }
 
 /// What became of one question: for the log.
@@ -22,6 +25,15 @@ pub struct OcspNote {
     pub certificate: PathBuf,
     /// Until when its answer is shown, in seconds since 1970; or why there is none, in one line.
     pub outcome: Result<i64, Box<str>>,
+}
+
+impl OcspNote {
+    /// One line, if it is bad news.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let why = self.outcome.as_ref().err()?;
+        Some(format!("{}: its OCSP answer could not be fetched: {why}", self.certificate.display()))
+    }
 }
 
 /// A responder gets so much time for an answer.
@@ -41,11 +53,19 @@ impl Stapler {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(tls: ServerTls, mut tell: impl FnMut(OcspNote) + Send + 'static) -> std::io::Result<Option<Self>> {
+    pub fn start(tls: ServerTls, mut tell: impl FnMut(OcspNote) + Send + 'static) -> io::Result<Option<Self>> {
         if tls.questions.is_empty() {
             return Ok(None);
         }
         let (alive, gone) = mpsc::channel();
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let mut tell = {
+            let notes = Arc::clone(&notes);
+            move |note: OcspNote| {
+                keep(&notes, &note);
+                tell(note);
+            }
+        };
         let body = move || {
             let mut duties: Vec<Duty> = tls.questions.iter().map(Duty::new).collect();
             loop {
@@ -62,8 +82,20 @@ impl Stapler {
             }
         };
         thread::Builder::new().name("ocsp".into()).spawn(body)?;
-        Ok(Some(Self { _alive: alive }))
+        Ok(Some(Self { _alive: alive, notes }))
     }
+
+    /// What became of the last question about each certificate; empty as long as none was answered.
+    #[must_use]
+    pub fn notes(&self) -> Vec<OcspNote> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn keep(notes: &Mutex<Vec<OcspNote>>, note: &OcspNote) {
+    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    notes.retain(|other| other.certificate != note.certificate);
+    notes.push(note.clone());
 }
 
 /// One question, and when it is to be asked again.
@@ -129,7 +161,7 @@ fn post(url: &str, body: &[u8]) -> Result<Vec<u8>, String> {
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    let failed = |error: std::io::Error| format!("the connection failed: {error}");
+    let failed = |error: io::Error| format!("the connection failed: {error}");
     socket.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(body)).map_err(failed)?;
     let mut answer = Vec::new();

@@ -11,6 +11,7 @@ use breakwater_transport::tls::{ServerTls, load_server};
 use crate::access::{AddressKey, Addresses, allows};
 use crate::bind_fault::{BindCause, BindFault};
 use crate::listener::{ListenerOptions, Protocols};
+use crate::ocsp::Stapler;
 use crate::quic::Crypto;
 use crate::rate::Bucket;
 use crate::refusal::Refusal;
@@ -57,6 +58,8 @@ pub(crate) struct Terms {
     pub(crate) plain: bool,
     /// TLS, with the certificates as they stood in their files.
     pub(crate) tls: Option<ServerTls>,
+    /// Keeps its stapled answers current, if any are to be fetched.
+    pub(crate) stapler: Option<Stapler>,
     /// The same for QUIC.
     pub(crate) crypto: Option<Crypto>,
 }
@@ -65,7 +68,7 @@ impl Terms {
     /// Without TLS.
     pub(crate) fn new(options: ListenerOptions) -> Self {
         let plain = options.proxy.is_none() && options.protocols == Protocols::MQTT;
-        Self { options, plain, tls: None, crypto: None }
+        Self { options, plain, tls: None, stapler: None, crypto: None }
     }
 
     /// Reads the files of its TLS, if it has any.
@@ -81,7 +84,16 @@ impl Terms {
             (None, _) if options.protocols.quic => return Err(fault(Vec::new())),
             _ => None,
         };
-        Ok(Self { tls, crypto, ..Self::new(options) })
+        // Without a thread for it TLS goes on as it does without an answer.
+        let stapler = tls.as_ref().and_then(|tls| Stapler::start(tls.clone(), |_| {}).ok().flatten());
+        Ok(Self { tls, stapler, crypto, ..Self::new(options) })
+    }
+
+    /// What is not well with its TLS, one line each: of its files, and of the answers that were to be fetched for them.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let files = self.tls.iter().flat_map(|tls| &tls.warnings).map(ToString::to_string);
+        let notes = self.stapler.iter().flat_map(Stapler::notes);
+        files.chain(notes.filter_map(|note| note.warning())).collect()
     }
 
     /// The address of the socket is not that of the client: who may come in is decided when that is known.

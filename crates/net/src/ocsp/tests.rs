@@ -1,7 +1,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use breakwater_transport::tls::{CertificateFiles, OcspSource, Tls, TlsOptions, load_server};
 use rcgen::{
@@ -195,6 +194,8 @@ fn an_answer_is_fetched_from_a_responder_and_shown_to_clients() {
         let stapler = Stapler::start(server.clone(), move |note| tell.send(note).unwrap()).unwrap().unwrap();
         let note = told.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(note.certificate, files.certificate);
+        assert_eq!(stapler.notes(), std::slice::from_ref(&note));
+        assert_eq!(note.warning().is_none(), good);
         if good {
             assert!(note.outcome.unwrap() > unix_s() + 86_400);
             assert!(stapled(&server).len() > 100);
