@@ -63,7 +63,8 @@ impl Handle {
             return Err(fault(&options.name, BindCause::NameTaken));
         }
         let terms = Terms::load(options)?;
-        let places = bind_places(&terms.options, &[], &book.held(), self.shards())?;
+        let places =
+            bind_places(&terms.options, &[], &book.held(), self.shards(), &|address| self.inner.quic.again(address))?;
         self.admit(&mut book, Listening { terms, places })
     }
 
@@ -89,7 +90,8 @@ impl Handle {
         // Files first: what is bound takes the place of something.
         let terms = Arc::new(Terms::load(options)?);
         let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
-        let fresh = bind_places(&terms.options, &kept, &held, self.shards())?;
+        let fresh =
+            bind_places(&terms.options, &kept, &held, self.shards(), &|address| self.inner.quic.again(address))?;
         let before = Arc::clone(&book.entries[at].listener);
         let leaves = kept.iter().any(|kept| !wanted.contains(kept));
         let ends = leaves && ending != Ending::Keep;

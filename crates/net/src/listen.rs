@@ -12,6 +12,7 @@ use crate::bind_fault::{BindCause, BindFault};
 use crate::inherited;
 use crate::listener::{ListenerOptions, SocketOptions};
 use crate::place::{self, Wanted};
+use crate::quic::{Again, Udp};
 use crate::roll::Terms;
 #[cfg(unix)]
 use crate::unix::{self, SocketFile};
@@ -37,7 +38,7 @@ pub(crate) struct Place {
     pub(crate) bound: BoundTo,
     pub(crate) sockets: Vec<EarSocket>,
     /// For QUIC, which has one socket for all.
-    pub(crate) udp: Option<UdpSocket>,
+    pub(crate) udp: Option<Udp>,
     /// Removed when the place is left.
     #[cfg(unix)]
     pub(crate) file: Option<SocketFile>,
@@ -69,7 +70,7 @@ pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Ve
         }
         let terms = Terms::load(options);
         let listening = terms.and_then(|terms| {
-            let places = bind_places(&terms.options, &[], &held, shards)?;
+            let places = bind_places(&terms.options, &[], &held, shards, &|_| None)?;
             Ok(Listening { terms, places })
         });
         match listening {
@@ -85,30 +86,42 @@ pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Ve
     (bound, faults)
 }
 
-/// Binds the places of a listener but for those that it has already.
+/// Binds the places of a listener but for those that it has already. `again` knows ports of QUIC that a closed listener still has.
 pub(crate) fn bind_places(
     options: &ListenerOptions,
     kept: &[Wanted],
     held: &[Held],
     shards: u16,
+    again: &dyn Fn(SocketAddr) -> Option<Again>,
 ) -> Result<Vec<Place>, BindFault> {
     let fault = |place: Box<str>, cause| BindFault { listener: options.name.clone(), place, cause };
     let wanted = place::wanted(&options.bind).map_err(|(place, cause)| fault(place, cause))?;
     let mut places = Vec::new();
     for wanted in wanted.into_iter().filter(|wanted| !kept.contains(wanted)) {
         let name = wanted.to_string().into_boxed_str();
-        places.extend(bind_one(options, wanted, held, shards).map_err(|cause| fault(name, cause))?);
+        places.extend(bind_one(options, wanted, held, shards, again).map_err(|cause| fault(name, cause))?);
     }
     Ok(places)
 }
 
 /// One place; an inherited name may stand for several.
-fn bind_one(options: &ListenerOptions, wanted: Wanted, held: &[Held], shards: u16) -> Result<Vec<Place>, BindCause> {
+fn bind_one(
+    options: &ListenerOptions,
+    wanted: Wanted,
+    held: &[Held],
+    shards: u16,
+    again: &dyn Fn(SocketAddr) -> Option<Again>,
+) -> Result<Vec<Place>, BindCause> {
     match &wanted {
         Wanted::Address { address, only_v6 } if options.protocols.quic => {
-            let udp = udp(*address, *only_v6, &options.socket).map_err(|fault| BindCause::of(fault, *address, None))?;
-            let bound = BoundTo::Address(udp.local_addr()?);
-            Ok(vec![Place { udp: Some(udp), ..Place::new(wanted, bound, Vec::new()) }])
+            let (udp, bound) = match udp(*address, *only_v6, &options.socket) {
+                Ok(socket) => (socket.local_addr().map(|bound| (Udp::Bound(socket), bound)))?,
+                Err(fault) => {
+                    let again = again(*address).filter(|_| fault.kind() == io::ErrorKind::AddrInUse);
+                    (Udp::Again(again.ok_or_else(|| BindCause::of(fault, *address, None))?), *address)
+                }
+            };
+            Ok(vec![Place { udp: Some(udp), ..Place::new(wanted, BoundTo::Address(bound), Vec::new()) }])
         }
         _ if options.protocols.quic => Err(BindCause::Unsupported("QUIC listens on addresses only")),
         Wanted::Address { address, only_v6 } => {

@@ -17,9 +17,9 @@
 //! KiB wait for the rest of their packets (`mux.rs`), and 64 KiB in each direction wait in the pipe.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicU16;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct Quic {
     /// The shard that the next connection goes to, for now: its client identifier decides where it stays.
     turn: Arc<AtomicU16>,
     running: Mutex<Option<Running>>,
+    /// Where doors are, or have been while somebody is still there.
+    doors: Mutex<Vec<(SocketAddr, Weak<Door>)>>,
 }
 
 /// The thread, once there is one.
@@ -56,30 +58,65 @@ struct Running {
 
 /// One UDP socket that is listened at.
 pub(crate) struct QuicPlace {
-    endpoint: Endpoint,
+    door: Arc<Door>,
+}
+
+/// A port of UDP.
+pub(crate) enum Udp {
+    /// It was free.
+    Bound(UdpSocket),
+    /// Connections of a listener that was closed still have it: that one is opened again.
+    Again(Again),
+}
+
+/// A place that is closed and not yet gone.
+pub(crate) struct Again {
+    address: SocketAddr,
     door: Arc<Door>,
 }
 
 impl Quic {
     pub(crate) fn new(docks: Arc<Docks>, node_max: usize) -> Self {
-        Self { docks, node_max, turn: Arc::default(), running: Mutex::new(None) }
+        Self { docks, node_max, turn: Arc::default(), running: Mutex::new(None), doors: Mutex::default() }
     }
 
-    /// Takes connections at a socket.
-    pub(crate) fn open(
-        &self,
-        socket: UdpSocket,
-        listener: &Arc<Listener>,
-        terms: &Arc<Terms>,
-    ) -> io::Result<QuicPlace> {
+    /// Takes connections at a place.
+    pub(crate) fn open(&self, udp: Udp, listener: &Arc<Listener>, terms: &Arc<Terms>) -> io::Result<QuicPlace> {
+        let entrance = Entrance { listener: Arc::clone(listener), terms: Arc::clone(terms) };
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.retain(|(_, door)| door.strong_count() > 0);
+        let (address, door) = match udp {
+            Udp::Bound(socket) => (socket.local_addr()?, self.door(socket, entrance)?),
+            Udp::Again(Again { address, door }) => {
+                if !door.reopen(entrance) {
+                    // Gone in this moment.
+                    return Err(io::ErrorKind::AddrInUse.into());
+                }
+                doors.retain(|(other, _)| *other != address);
+                (address, door)
+            }
+        };
+        doors.push((address, Arc::downgrade(&door)));
+        Ok(QuicPlace { door })
+    }
+
+    /// The place at this address, if it is closed and its last connection not yet gone.
+    pub(crate) fn again(&self, address: SocketAddr) -> Option<Again> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = doors.iter().filter(|(other, _)| *other == address);
+        let door = of_address.filter_map(|(_, door)| door.upgrade()).find(|door| door.is_closing())?;
+        Some(Again { address, door })
+    }
+
+    fn door(&self, socket: UdpSocket, entrance: Entrance) -> io::Result<Arc<Door>> {
         let handle = self.runtime()?;
         let _entered = handle.enter();
-        let config = config::server(terms);
+        let config = config::server(&entrance.terms);
         let endpoint = Endpoint::new(EndpointConfig::default(), config, socket, Arc::new(TokioRuntime))?;
-        let entrance = Entrance { listener: Arc::clone(listener), terms: Arc::clone(terms) };
-        let door = Arc::new(Door::new(Arc::clone(&self.docks), self.node_max, Arc::clone(&self.turn), entrance));
-        handle.spawn(Arc::clone(&door).serve(endpoint.clone()));
-        Ok(QuicPlace { endpoint, door })
+        let docks = Arc::clone(&self.docks);
+        let door = Arc::new(Door::new(endpoint, docks, self.node_max, Arc::clone(&self.turn), entrance));
+        handle.spawn(Arc::clone(&door).serve());
+        Ok(door)
     }
 
     /// The thread's runtime, which is started if need be.
@@ -124,7 +161,6 @@ fn run(runtime: &Runtime, stopped: oneshot::Receiver<Duration>) {
 impl QuicPlace {
     /// Other terms, and other certificates, for those who come from here on.
     pub(crate) fn change(&self, listener: &Arc<Listener>, terms: &Arc<Terms>) {
-        self.endpoint.set_server_config(config::server(terms));
         self.door.change(Entrance { listener: Arc::clone(listener), terms: Arc::clone(terms) });
     }
 }

@@ -6,7 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ use quinn::{Connecting, Connection, ConnectionError, Endpoint, Incoming, RecvStr
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::junction;
+use super::{config, junction};
 use crate::dock::{Docks, Turned};
 use crate::pipe::pipe;
 use crate::refusal::Refusal;
@@ -33,15 +33,21 @@ const OVERLOAD_MIN: u32 = 64;
 const BUSY: u32 = 0x89;
 const NOT_AUTHORIZED: u32 = 0x87;
 
+/// Phases of a door: people are let in; they are turned away while the last ones are still there; nobody is there.
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const GONE: u8 = 2;
+
 /// The door of one place.
 pub(super) struct Door {
+    endpoint: Endpoint,
     docks: Arc<Docks>,
     node_max: usize,
     turn: Arc<AtomicU16>,
     /// Handshakes under way, and connections that have not yet opened their control stream.
     under_way: AtomicU32,
     now: Mutex<Arc<Entrance>>,
-    closed: AtomicBool,
+    phase: AtomicU8,
     closing: Notify,
 }
 
@@ -59,43 +65,60 @@ struct Guest {
 }
 
 impl Door {
-    pub(super) fn new(docks: Arc<Docks>, node_max: usize, turn: Arc<AtomicU16>, entrance: Entrance) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        docks: Arc<Docks>,
+        node_max: usize,
+        turn: Arc<AtomicU16>,
+        entrance: Entrance,
+    ) -> Self {
         let now = Mutex::new(Arc::new(entrance));
-        Self {
-            docks,
-            node_max,
-            turn,
-            under_way: AtomicU32::new(0),
-            now,
-            closed: AtomicBool::new(false),
-            closing: Notify::new(),
-        }
+        let (phase, closing) = (AtomicU8::new(OPEN), Notify::new());
+        Self { endpoint, docks, node_max, turn, under_way: AtomicU32::new(0), now, phase, closing }
     }
 
+    /// Other terms, and other certificates, for those who come from here on.
     pub(super) fn change(&self, entrance: Entrance) {
+        self.endpoint.set_server_config(config::server(&entrance.terms));
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(entrance);
     }
 
     /// Turns away all who come from here on.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.phase.store(CLOSING, Ordering::SeqCst);
         self.closing.notify_one();
     }
 
+    /// It is closed, and somebody who came in before is still there.
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == CLOSING
+    }
+
+    /// Lets people in again, if its last one has not gone yet.
+    pub(super) fn reopen(&self, entrance: Entrance) -> bool {
+        self.change(entrance);
+        self.phase.compare_exchange(CLOSING, OPEN, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     /// Runs until the door is closed and the last one who came in is gone.
-    pub(super) async fn serve(self: Arc<Self>, endpoint: Endpoint) {
+    pub(super) async fn serve(self: Arc<Self>) {
         let mut over = pin!(async {
-            self.closing.notified().await;
-            endpoint.wait_idle().await;
+            loop {
+                self.closing.notified().await;
+                self.endpoint.wait_idle().await;
+                if self.phase.compare_exchange(CLOSING, GONE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                    return;
+                }
+            }
         });
         loop {
-            let mut accept = pin!(endpoint.accept());
+            let mut accept = pin!(self.endpoint.accept());
             let incoming = poll_fn(|cx| match over.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(None),
                 Poll::Pending => accept.as_mut().poll(cx),
             });
             let Some(incoming) = incoming.await else { return };
-            if self.closed.load(Ordering::Relaxed) {
+            if self.phase.load(Ordering::SeqCst) != OPEN {
                 incoming.refuse();
                 continue;
             }

@@ -435,6 +435,29 @@ fn a_closed_listener_keeps_its_connections_if_it_is_asked_to() {
 }
 
 #[test]
+fn a_listener_may_come_back_to_a_port_that_earlier_connections_still_have() {
+    run(async {
+        let ground = Ground::new(|_, _| {});
+        let mut alice = ground.connect("alice").await;
+        let mut again = ground.status().options;
+        again.name = "quic.again".into();
+        again.bind = vec![breakwater_net::Bind::Address(ground.address)];
+        let taken = ground.node.handle().open(again.clone()).expect_err("somebody listens there");
+        assert!(taken.to_string().contains("taken"), "{taken}");
+        ground.node.handle().close("quic.test", Ending::Keep).expect("it is open");
+        ground.node.handle().open(again).expect("it may have the port");
+        let mut bob = ground.connect("bob").await;
+        for client in [&mut alice, &mut bob] {
+            client.control.say(&[0xC0, 0]).await;
+            client.control.hears(&[0xD0, 0]).await;
+        }
+        let connections: Vec<u32> = ground.node.handle().listeners().iter().map(|status| status.connections).collect();
+        assert_eq!(connections, [1, 1]);
+        ground.stop().await;
+    });
+}
+
+#[test]
 fn a_stop_says_good_bye() {
     run(async {
         let ground = Ground::new(|_, _| {});
