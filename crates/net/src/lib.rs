@@ -1,7 +1,7 @@
 //! Sockets and threads: shards driven by pollers.
 //!
-//! Promise: one thread, one poller and one listening socket per shard; a connection is registered once and never again; no
-//! shard waits for another; a thread that panics ends the process.
+//! Promise: one thread, one poller and one listening socket per shard; a connection is registered once and never again
+//! (twice if it stood at the gate first); no shard waits for another; a thread that panics ends the process.
 //!
 //! Not here: anything about MQTT. What happens with the bytes is the shard's business.
 #![forbid(unsafe_code)]

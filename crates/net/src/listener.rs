@@ -114,7 +114,7 @@ pub struct WebSocketOptions {
     pub allow_no_subprotocol: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_forwarders: Vec<IpNet>,
-    /// Largest frame, in bytes.
+    /// Largest frame, in bytes. A message in fragments may be as large, or as large as the largest MQTT packet.
     pub frame_bytes_max: u32,
 }
 

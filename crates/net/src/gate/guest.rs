@@ -325,9 +325,10 @@ impl Guest {
                 if let Err(fault) = self.say(tls.as_deref_mut(), &accepted.answer) {
                     return Step::refuse(Refusal::Tls, fault.to_string());
                 }
-                // One bound for both: a message in fragments is no way around it.
-                let most = options.frame_bytes_max;
-                self.admit(tls, Some(Decoder::new(Role::Server, most, most)), accepted.used)
+                // A message in fragments is no way around the bound, and a packet as large as any may come in fragments.
+                let frame = options.frame_bytes_max;
+                let message = frame.max(self.terms.options.profile.limits.packet_bytes_max);
+                self.admit(tls, Some(Decoder::new(Role::Server, frame, message)), accepted.used)
             }
             Request::Elsewhere if http => {
                 let encrypted = tls.is_some();

@@ -65,7 +65,12 @@ impl Echo {
                     bytes => connection.out.extend_from_slice(bytes),
                 },
                 ReadOutcome::WouldBlock => break true,
-                ReadOutcome::Closed | ReadOutcome::Failed => break false,
+                ReadOutcome::Closed => break false,
+                ReadOutcome::Failed => {
+                    let fault = sockets.fault(slot).unwrap_or_default();
+                    sockets.event(Event::Fault { text: &fault });
+                    break false;
+                }
             }
         };
         if !(self.flush(sockets, slot) && goes_on) {
@@ -323,9 +328,14 @@ impl Ground {
             std::thread::yield_now();
         }
         // The count comes just before the line.
+        self.told(refusal.text())
+    }
+
+    /// Waits until something with these words is told; all that was told by then.
+    pub(crate) fn told(&self, words: &str) -> String {
         loop {
             let lines = self.heard.lines.lock().expect("no panic in there").join("\n");
-            if lines.contains(refusal.text()) {
+            if lines.contains(words) {
                 return lines;
             }
             std::thread::yield_now();

@@ -72,6 +72,7 @@ fn text_is_refused_with_the_code_for_it() {
     let mut close = [0; 4];
     web.stream.read_exact(&mut close).expect("a close frame");
     assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1003));
+    ground.told("WebSocket text frame: MQTT travels in binary frames");
 }
 
 #[test]
