@@ -95,6 +95,19 @@ impl Connections {
         pages.flat_map(|beside| beside.extras.iter().flatten().map(Box::as_ref))
     }
 
+    /// The first slot from `from` on that has something besides its socket.
+    pub(crate) fn next_beside(&self, from: u32) -> Option<u32> {
+        let (first, at) = place(from);
+        for (number, page) in self.pages.iter().enumerate().skip(first) {
+            let Some(beside) = page.as_deref().and_then(|page| page.beside.as_deref()) else { continue };
+            let start = if number == first { at } else { 0 };
+            if let Some(found) = beside.extras[start..].iter().position(Option::is_some) {
+                return u32::try_from(number * PAGE + start + found).ok();
+            }
+        }
+        None
+    }
+
     /// Empties a slot.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Held> {
         let (number, at) = place(slot);
@@ -187,6 +200,10 @@ mod tests {
         connections.insert(3, None, extra());
         assert!(connections.get(2).is_some() && connections.get(3).is_none());
         assert!(connections.extra(2).is_some() && connections.extra(1).is_none());
+        assert_eq!(
+            [0, 2, 3, 4, 5000].map(|from| connections.next_beside(from)),
+            [Some(2), Some(2), Some(3), None, None]
+        );
         assert!(matches!(connections.get_beside(3), Some((None, &mut BESIDE, _))));
         assert!(matches!(connections.remove(3), Some(Held { stream: None, extra: Some(_), flags: BESIDE })));
         assert!(connections.remove(3).is_none());

@@ -32,6 +32,7 @@ mod place;
 mod pool;
 mod quic;
 mod rate;
+mod recheck;
 mod refusal;
 mod ring;
 mod roll;

@@ -23,6 +23,7 @@ use crate::listen::{BoundTo, Listening};
 use crate::orders::Orders;
 use crate::pool::Pool;
 use crate::quic::Quic;
+use crate::recheck::Rechecks;
 use crate::sockets::{Post, Sockets};
 use crate::token::Watched;
 use crate::turn::{EVENTS, Engine, Loop};
@@ -115,6 +116,7 @@ pub fn start<E: Engine>(
                 acceptor: Acceptor::new(node_max),
                 gate: Gate::new(usize::from(shard)),
                 drains: Drains::default(),
+                rechecks: Rechecks::default(),
                 poll,
                 events: Events::with_capacity(EVENTS),
                 clock,

@@ -8,6 +8,7 @@ use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 use breakwater_transport::layers::{Gave, LayerFault, Scratch, Took};
 use breakwater_transport::sniff::{Sniffed, sniff};
+use breakwater_transport::tls::{ClientCheck, Tls};
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
@@ -22,7 +23,7 @@ use crate::passes::Passes;
 use crate::pipe::NearEnd;
 use crate::refusal::Refusal;
 use crate::ring::{Inbox, Outbox, Parcel, Taken};
-use crate::roll::{Pass, Standing};
+use crate::roll::{Listener, Pass, Standing};
 use crate::token::Watched;
 
 /// A connection on its way from one shard to another.
@@ -157,6 +158,27 @@ impl Sockets {
         }
         let event = Event::Refused { peer, client: "", reason: &reason, code: refusal.code() };
         self.journal.event(self.unix_ms, &event);
+    }
+
+    /// Judges the certificate of the next client of a listener, from a slot on; who does not pass fails at its next read.
+    /// Answers which slot that was; none if no more follows.
+    pub(crate) fn judge_next(&mut self, standing: &Arc<Standing>, check: &ClientCheck, from: u32) -> Option<u32> {
+        let mut slot = from;
+        loop {
+            slot = self.connections.next_beside(slot)?;
+            let is_theirs = |listener: &Arc<Listener>| Arc::ptr_eq(&listener.standing, standing);
+            if self.passes.listener(slot).is_some_and(is_theirs)
+                && let Some((_, _, Extra { via: Via::Layers(layers), .. })) = self.connections.get_beside(slot)
+                && let Some(chain) = layers.tls().and_then(Tls::peer_certificates)
+            {
+                if let Err(fault) = check.check(chain, self.unix_ms / 1000) {
+                    layers.condemn(fault);
+                    self.again.push((slot, BOTH));
+                }
+                return Some(slot);
+            }
+            slot += 1;
+        }
     }
 
     /// Memory that layers of connections hold for buffers at this moment. Looks at all of them: for tests and diagnosis.

@@ -20,6 +20,7 @@ use crate::gate::{Gate, Yard};
 use crate::listener::Ending;
 use crate::node::Inner;
 use crate::orders::{Order, Orders};
+use crate::recheck::Rechecks;
 use crate::refusal::Refusal;
 use crate::sockets::{Sockets, Transport};
 use crate::token::Watched;
@@ -67,6 +68,7 @@ pub(crate) struct Loop<E> {
     pub(crate) acceptor: Acceptor,
     pub(crate) gate: Gate,
     pub(crate) drains: Drains,
+    pub(crate) rechecks: Rechecks,
     pub(crate) poll: Poll,
     pub(crate) events: Events,
     pub(crate) clock: Clock,
@@ -112,6 +114,7 @@ impl<E: Engine> Loop<E> {
             self.accept(now);
             self.look_at_gate(now);
             self.drain(now);
+            self.rechecks.work(&mut self.sockets, now);
             end = self.engine.turn(&mut self.sockets, ClockReading { now, unix_ms });
             self.sockets.end_of_turn();
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
@@ -154,8 +157,9 @@ impl<E: Engine> Loop<E> {
         }
         let deadline = if self.stopping { Some(self.node.stop.deadline()) } else { None };
         let rests = self.acceptor.rested_until();
-        let all = [end.next, rests, self.gate.next(), self.drains.next(), self.sockets.linger_next(), deadline];
-        let next = all.into_iter().flatten().min()?;
+        let ours = [self.gate.next(), self.drains.next(), self.rechecks.next(), self.sockets.linger_next()];
+        let all = [end.next, rests, deadline].into_iter().chain(ours);
+        let next = all.flatten().min()?;
         Some(Duration::from_millis(next.ms_since(now)))
     }
 
@@ -190,6 +194,7 @@ impl<E: Engine> Loop<E> {
             match order {
                 Order::Terms { listener, terms, done: _done } => {
                     self.engine.set_profile(listener.number, Arc::clone(&terms.options.profile));
+                    self.rechecks.add(&listener, &terms, now);
                     if let Err(fault) = self.acceptor.change(&listener, &terms) {
                         self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));
                     }

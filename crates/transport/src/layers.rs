@@ -123,6 +123,11 @@ impl Layers {
         !self.waiting.is_empty()
     }
 
+    /// The peer's certificate does not count any more: nothing is read from now on.
+    pub fn condemn(&mut self, fault: TlsFault) {
+        self.end.get_or_insert(Took::Failed(LayerFault::Tls(Box::new(fault))));
+    }
+
     /// What has broken it, if it was not the network.
     pub fn fault(&self) -> Option<&LayerFault> {
         match &self.end {

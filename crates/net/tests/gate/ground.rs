@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use breakwater_contract::{Handoff, Visit};
 use breakwater_net::{
-    Bind, Engine, Journal, ListenerOptions, ListenerStatus, Node, Options, Protocols, Refusal, Sockets, Transport,
+    Bind, Ending, Engine, Journal, ListenerOptions, ListenerStatus, Node, Options, Protocols, Refusal, Sockets,
+    Transport,
 };
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
 use breakwater_transport::tls::{CertificateFiles, TlsOptions};
 use breakwater_transport::upgrade;
 use breakwater_transport::ws::{Decoder, End, OpCode, Role, put_close, put_frame};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, date_time_ymd,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -198,8 +202,31 @@ impl Authority {
     fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(name.as_bytes().to_vec().into());
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
+    }
+
+    /// A list that revokes the certificates of this name.
+    pub(crate) fn revoke(&self, name: &str) -> PathBuf {
+        let revoked = RevokedCertParams {
+            serial_number: name.as_bytes().to_vec().into(),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2090, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.join("list.pem");
+        let text = list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a list");
+        std::fs::write(&path, text).expect("written");
+        path
     }
 
     /// TLS of a server that shows a certificate of this authority.
@@ -312,6 +339,13 @@ impl Ground {
     /// A client in WebSocket.
     pub(crate) fn web(&self) -> Web<TcpStream> {
         Web::open(self.connect(), "")
+    }
+
+    /// Changes the options of the listener.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut ListenerOptions)) {
+        let mut options = self.status().options;
+        change(&mut options);
+        self.node.as_ref().expect("it runs").handle().change(options, Ending::Keep).expect("a good change");
     }
 
     pub(crate) fn status(&self) -> ListenerStatus {

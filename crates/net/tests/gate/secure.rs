@@ -109,6 +109,25 @@ fn clients_are_known_by_their_certificate() {
 }
 
 #[test]
+fn clients_whose_certificate_is_revoked_are_ended_and_no_others() {
+    let ground = Ground::with(speaks(|speaks| speaks.mqtts = true), |options, authority| {
+        let tls = options.tls.as_mut().expect("it speaks TLS");
+        tls.client_certificate = ClientCertificate::Required;
+        tls.client_authorities = vec![authority.file()];
+    });
+    let of = |name: &str| secure(ground.connect(), ground.authority.client(Some(name), &[]));
+    let (mut bad, mut good) = (of("sensor-7"), of("sensor-8"));
+    echo(&mut bad, b"still welcome");
+    echo(&mut good, b"welcome");
+    let list = ground.authority.revoke("sensor-7");
+    ground.change(|options| options.tls.as_mut().expect("it speaks TLS").revocation_lists = vec![list]);
+    // Without a word from the client.
+    assert!(matches!(bad.read(&mut [0; 10]), Ok(0) | Err(_)));
+    echo(&mut good, b"still welcome");
+    assert_eq!(ground.status().connections, 1);
+}
+
+#[test]
 fn plain_bytes_on_a_tls_port_are_told_with_what_to_do() {
     let ground = ground();
     for (bytes, words) in [
