@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 struct Echo {
     connections: Vec<Option<Connection>>,
     ready: VecDeque<u32>,
+    heard: Heard,
 }
 
 struct Connection {
@@ -57,7 +58,10 @@ impl Echo {
                         let words = format!("{address} {direct} {}", name.unwrap_or_default());
                         connection.out.extend_from_slice(words.as_bytes());
                     }
-                    b"!" => connection.out.extend(much()),
+                    // Several may come in one read.
+                    all if all.iter().all(|byte| *byte == b'!') => {
+                        all.iter().for_each(|_| connection.out.extend(much()));
+                    }
                     b"q" => {
                         connection.out.extend_from_slice(b"bye");
                         connection.leaving = true;
@@ -117,7 +121,7 @@ impl Engine for Echo {
         while let Some(slot) = self.ready.pop_front() {
             self.serve(sockets, slot);
         }
-        BUFFERS.fetch_max(u32::try_from(sockets.buffer_bytes()).expect("few"), Ordering::Relaxed);
+        self.heard.buffers.fetch_max(sockets.buffer_bytes(), Ordering::Relaxed);
         TurnEnd { more: false, next: None }
     }
 
@@ -134,14 +138,13 @@ impl Engine for Echo {
     }
 }
 
-/// Largest sum of the buffers that all connections of a shard had at the end of a turn, since it was last set to 0.
-pub(crate) static BUFFERS: AtomicU32 = AtomicU32::new(0);
-
 /// What was told, and what turned out to be HTTP.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
     lines: Arc<Mutex<Vec<String>>>,
     pub(crate) visits: Arc<Mutex<Vec<(SocketAddr, bool, bool)>>>,
+    /// Largest sum of the buffers that all connections of a shard had at the end of a turn, since it was last set to 0.
+    pub(crate) buffers: Arc<AtomicUsize>,
 }
 
 impl Journal for Heard {
@@ -305,12 +308,12 @@ impl Ground {
         let (listening, faults) = breakwater_net::bind(vec![options], 2);
         assert!(faults.is_empty(), "{faults:?}");
         let heard = Heard::default();
-        let journal = heard.clone();
+        let (journal, engine) = (heard.clone(), heard.clone());
         let node = breakwater_net::start(
             listening,
             2,
             &Options::default(),
-            |_, _| Echo::default(),
+            move |_, _| Echo { heard: engine.clone(), ..Echo::default() },
             |_| Box::new(journal.clone()),
         )
         .expect("threads can be started");

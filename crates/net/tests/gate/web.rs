@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use breakwater_net::Refusal;
 use breakwater_transport::ws::{End, OpCode};
 
-use crate::ground::{BUFFERS, Drops, Ground, Web, ask, echo, much, request, rest, speaks, who};
+use crate::ground::{Drops, Ground, Web, ask, echo, much, request, rest, speaks, who};
 
 fn ground() -> Ground {
     Ground::new(speaks(|speaks| speaks.ws = true))
@@ -50,15 +50,11 @@ fn a_peer_that_reads_slowly_gets_everything_in_order() {
     let ground = ground();
     let mut web = ground.web();
     let all = [much(), much(), much()].concat();
-    for _ in 0..3 {
-        web.put(OpCode::Binary, b"!");
-        // Each in a read of its own.
-        echo(&mut ground.web(), b"meanwhile");
-    }
+    (0..3).for_each(|_| web.put(OpCode::Binary, b"!"));
+    echo(&mut ground.web(), b"others are served meanwhile");
     web.put(OpCode::Ping, b"now and then");
     let mut got = vec![0; all.len()];
     web.read_exact(&mut got).expect("the node answers");
-    // Commands that came in one read are echoed as they are: then fewer bytes would have come.
     assert!(got == all);
     echo(&mut web, b"still here");
 }
@@ -152,9 +148,9 @@ fn a_thousand_idle_websockets_hold_no_buffers() {
     let ground = ground();
     let mut webs: Vec<_> = (0..1000).map(|_| ground.web()).collect();
     webs.iter_mut().for_each(|web| echo(web, b"hello"));
-    BUFFERS.store(0, Ordering::Relaxed);
+    ground.heard.buffers.store(0, Ordering::Relaxed);
     // One more turn at each shard.
     (0..20).for_each(|_| echo(&mut ground.web(), b"look"));
-    assert_eq!(BUFFERS.load(Ordering::Relaxed), 0);
+    assert_eq!(ground.heard.buffers.load(Ordering::Relaxed), 0);
     assert_eq!(ask(&mut webs[999], b"still there", 11), b"still there");
 }
