@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml_edit::Value;
 
 use super::super::ciphers;
-use super::super::draft::{Amount, At, Draft};
+use super::super::draft::{Amount, At, Draft, plain_name};
 use super::super::place::{Entry, Place, Rule, list};
 use super::super::written;
 use super::Listener;
@@ -22,8 +22,16 @@ pub(super) fn write(draft: &mut Draft, listeners: Vec<Listener>, security: &[Ent
     let first = listeners
         .first()
         .is_some_and(|first| first.port.is_some() || first.options.iter().any(|entry| opens(&entry.name)));
-    let given: Vec<Listener> =
-        listeners.into_iter().enumerate().filter(|(at, _)| *at > 0 || first).map(|(_, one)| one).collect();
+    let mut given = listeners;
+    // What is said before the first listener, where that is none of its own, is of security alone.
+    let before = if first || given.is_empty() { Vec::new() } else { given.remove(0).options };
+    if given.is_empty() {
+        secured(draft, &before, &[]);
+    } else {
+        for entry in &before {
+            draft.not_mapped(entry.at, &entry.key, "it stands before the first listener, and so concerns none");
+        }
+    }
     for listener in &given {
         one(draft, listener, &mut named, security);
     }
@@ -57,8 +65,9 @@ fn one(draft: &mut Draft, listener: &Listener, named: &mut Vec<(&'static str, St
         (None, None) => ("1883".to_owned(), None),
         _ => {
             let text = line.text();
-            let (port, host) =
-                text.split_once(' ').map_or((text.as_str(), None), |(port, host)| (port, Some(host.trim())));
+            let (port, host) = text
+                .split_once(char::is_whitespace)
+                .map_or((text.as_str(), None), |(port, host)| (port, Some(host.trim())));
             (port.to_owned(), host.map(str::to_owned))
         }
     };
@@ -101,7 +110,8 @@ fn name_of(kind: &str, port: &str, named: &[(&'static str, String)]) -> String {
     if !taken("default") {
         return "default".into();
     }
-    let base = if kind == "unix" { "socket".to_owned() } else { format!("p{port}") };
+    let base =
+        if kind == "unix" { "socket".to_owned() } else { plain_name(&format!("p{port}")).chars().take(24).collect() };
     let mut name = base.clone();
     for number in 2_u32.. {
         if !taken(&name) {
