@@ -85,6 +85,17 @@ impl BindCause {
     }
 }
 
+impl BindCause {
+    /// The machine knows no such kind of address.
+    pub(crate) fn is_missing_family(&self) -> bool {
+        #[cfg(unix)]
+        if let Self::Other(fault) = self {
+            return fault.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        }
+        matches!(self, Self::NoSuchAddress)
+    }
+}
+
 impl From<io::Error> for BindCause {
     fn from(fault: io::Error) -> Self {
         Self::Other(fault)

@@ -71,8 +71,8 @@ impl Handle {
     /// Changes a listener, found by its name, to these options: new places are listened at before old ones are left. If one
     /// can't be had, nothing has changed.
     ///
-    /// TLS files are read again, also if nothing else has changed. Connections stay, and keep what they have agreed on. If places are left, `ending` says what becomes of the
-    /// connections that the listener has by then.
+    /// TLS files are read again, also if nothing else has changed. Connections stay, and keep what they have agreed on. If
+    /// places are left, `ending` says what becomes of the connections that the listener has by then.
     pub fn change(&self, options: ListenerOptions, ending: Ending) -> Result<(), BindFault> {
         let name = options.name.clone();
         let mut book = self.book();
@@ -139,10 +139,13 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends the connections that a listener has, as `ending` says; it goes on taking new ones.
+    /// Ends the connections that a listener has by now; it goes on to take others. [`Ending::Keep`] ends none.
     pub fn drain(&self, name: &str, ending: Ending) -> Result<(), BindFault> {
         let mut book = self.book();
         let Some(at) = book.find(name) else { return Err(fault(name, BindCause::NoSuchListener)) };
+        if ending == Ending::Keep {
+            return Ok(());
+        }
         let (before, terms) = (Arc::clone(&book.entries[at].listener), Arc::clone(&book.entries[at].terms));
         // Those who come from here on are not among those who are to go.
         let listener = book.roll.enroll(&before.standing).ok_or_else(|| fault(name, BindCause::NoNumber))?;

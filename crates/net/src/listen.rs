@@ -98,8 +98,13 @@ pub(crate) fn bind_places(
     let wanted = place::wanted(&options.bind).map_err(|(place, cause)| fault(place, cause))?;
     let mut places = Vec::new();
     for wanted in wanted.into_iter().filter(|wanted| !kept.contains(wanted)) {
-        let name = wanted.to_string().into_boxed_str();
-        places.extend(bind_one(options, wanted, held, shards, again).map_err(|cause| fault(name, cause))?);
+        let (name, dispensable) = (wanted.to_string().into_boxed_str(), wanted.is_ipv6_beside_ipv4());
+        match bind_one(options, wanted, held, shards, again) {
+            Ok(found) => places.extend(found),
+            // A machine without IPv6: IPv4 on the same port is all that there is.
+            Err(cause) if dispensable && cause.is_missing_family() => {}
+            Err(cause) => return Err(fault(name, cause)),
+        }
     }
     Ok(places)
 }

@@ -19,7 +19,8 @@ pub struct ListenerOptions {
     pub protocols: Protocols,
     /// Connections that it holds at most; 0 for no bound of its own.
     pub connections_max: u32,
-    /// The same for one address of peers; 0 for no bound. IPv6 peers count by their /64.
+    /// The same for one address of peers; 0 for no bound. IPv6 peers count by their /64. Those who were there before the
+    /// listener had such a bound don't count.
     pub connections_per_address_max: u32,
     /// Connections accepted per second, over all shards; 0 for no bound.
     pub accept_rate: u32,

@@ -60,6 +60,11 @@ pub(crate) fn wanted(binds: &[Bind]) -> Result<Vec<Wanted>, (Box<str>, BindCause
 }
 
 impl Wanted {
+    /// All of IPv6 where all of IPv4 is wanted on the same port, too.
+    pub(crate) fn is_ipv6_beside_ipv4(&self) -> bool {
+        matches!(self, Self::Address { address, only_v6: true } if address.ip().is_unspecified())
+    }
+
     fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Address { address, .. } => Some(*address),
@@ -118,6 +123,9 @@ mod tests {
         assert_eq!(only_v6(&[at("[::]:1883"), at("0.0.0.0:1883")]), [true, false]);
         assert_eq!(only_v6(&[at("[::]:1883"), at("0.0.0.0:1884")]), [false, false]);
         assert_eq!(only_v6(&[at("[::]:1883")]), [false]);
+        let beside = |binds: &[Bind]| wanted(binds).expect("places")[0].is_ipv6_beside_ipv4();
+        assert!(beside(&[at("[::]:1883"), at("0.0.0.0:1883")]));
+        assert!(!beside(&[at("[::]:1883")]) && !beside(&[at("[::1]:1883"), at("0.0.0.0:1883")]));
     }
 
     #[test]

@@ -93,6 +93,15 @@ fn both_families_listen_on_one_port() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_machine_without_ipv6_is_told_from_other_faults() {
+    let address = SocketAddr::from(([0; 16], 1883));
+    let of = |code: rustix::io::Errno| BindCause::of(code.into(), address, None).is_missing_family();
+    assert!(of(rustix::io::Errno::AFNOSUPPORT) && of(rustix::io::Errno::ADDRNOTAVAIL));
+    assert!(!of(rustix::io::Errno::ADDRINUSE) && !of(rustix::io::Errno::ACCESS));
+}
+
 #[test]
 fn a_port_is_free_again_when_the_listener_is_dropped() {
     let first = one(at(&[any_port()]), 2);

@@ -142,6 +142,21 @@ fn a_drain_ends_all_in_the_end_and_a_cut_at_once() {
 }
 
 #[test]
+fn a_listener_lets_its_clients_go_and_stays_open() {
+    let (node, first, _) = serve(2, &Options::default(), false);
+    let handle = node.handle();
+    let mut streams: Vec<TcpStream> = (0..10).map(|_| connect(first)).collect();
+    streams.iter_mut().for_each(|stream| echo(stream, b"here"));
+    handle.drain("tcp.first", Ending::Drain { over_ms: 40 }).expect("it is open");
+    let mut newer = connect(first);
+    assert!(streams.iter_mut().all(|stream| rest(stream) == b"bye"));
+    echo(&mut newer, b"back again");
+    assert_eq!(status(&handle, "tcp.first").connections, 1);
+    node.stop(Duration::ZERO);
+    node.join();
+}
+
+#[test]
 fn who_is_turned_away_is_counted_by_reason_and_told_once() {
     let (node, first, lines) = serve(2, &Options::default(), false);
     let handle = node.handle();
