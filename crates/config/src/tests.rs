@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
