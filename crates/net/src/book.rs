@@ -142,10 +142,17 @@ impl Handle {
     /// Ends the connections that a listener has by now; it goes on to take others. [`Ending::Keep`] ends none.
     pub fn drain(&self, name: &str, ending: Ending) -> Result<(), BindFault> {
         let mut book = self.book();
-        let Some(at) = book.find(name) else { return Err(fault(name, BindCause::NoSuchListener)) };
         if ending == Ending::Keep {
             return Ok(());
         }
+        let Some(at) = book.find(name) else {
+            // It may be closed and have left its connections.
+            let left: Vec<_> = book.closed.iter().map(|entry| Arc::clone(&entry.listener)).collect();
+            drop(book);
+            let mut left = left.into_iter().filter(|listener| &*listener.standing.name == name).peekable();
+            left.peek().ok_or_else(|| fault(name, BindCause::NoSuchListener))?;
+            return left.try_for_each(|listener| self.tell(name, |_| Order::End(Arc::clone(&listener), ending)));
+        };
         let (before, terms) = (Arc::clone(&book.entries[at].listener), Arc::clone(&book.entries[at].terms));
         // Those who come from here on are not among those who are to go.
         let listener = book.roll.enroll(&before.standing).ok_or_else(|| fault(name, BindCause::NoNumber))?;
