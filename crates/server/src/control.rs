@@ -8,7 +8,7 @@ mod operations;
 mod wire;
 
 pub(crate) use ask::ask;
-pub(crate) use host::{Operations, open};
+pub(crate) use host::{Operations, is_answered, open, taken};
 pub(crate) use wire::{Answer, CertificateRow, ListenerRow, Request, StatusRow};
 
 use std::path::{Path, PathBuf};

@@ -118,7 +118,11 @@ pub(crate) fn listeners(node: &Place, what: Listeners) -> ExitCode {
             if closed != ExitCode::SUCCESS {
                 return closed;
             }
-            report(ask(node, &Request::Drain { listener: name, over_ms }))
+            match ask(node, &Request::Drain { listener: name, over_ms }) {
+                // It was there a moment ago: nobody was left.
+                Ok(Answer::Refused { .. }) => ExitCode::SUCCESS,
+                answer => report(answer),
+            }
         }
         Listeners::Drain { name, over } => {
             report(ask(node, &Request::Drain { listener: name, over_ms: over.saturating_mul(1000) }))

@@ -53,6 +53,11 @@ fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<Str
     let read = running::stamp(&args.places);
     let resolved = args.places.resolve(&args.overrides);
     let mut resolved = resolved.map_err(|faults| (ExitCode::from(USAGE), faults))?;
+    // Before anything is written there or listened at.
+    let socket = control::path(&args.places.surroundings().data);
+    if control::is_answered(&socket) {
+        return Err((ExitCode::FAILURE, vec![control::taken(&socket)]));
+    }
     let door = Door::new(&args.places.place, &resolved).map_err(|faults| (ExitCode::FAILURE, faults))?;
     let mut faults = Vec::new();
     resolved.listeners.retain(|listener| {
@@ -107,7 +112,9 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     // Before anything is printed: who reads that may send a signal at once.
     signals::watch(stop, reload)?;
     running::watch(&running)?;
-    let control = control::open(&control::path(&data), Arc::clone(&running) as Arc<_>).map_err(io::Error::other)?;
+    let node_itself: Arc<dyn control::Operations> = Arc::clone(&running) as Arc<_>;
+    let control = control::open(&control::path(&data), &node_itself).map_err(io::Error::other)?;
+    drop(node_itself);
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
     let started = Started {
         listeners: &node.handle().listeners(),

@@ -5,8 +5,8 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -33,15 +33,14 @@ pub(crate) struct Host {
 }
 
 /// Opens the socket. A stale one is replaced; a live one means that another broker has this data directory.
-pub(crate) fn open(path: &Path, node: Arc<dyn Operations>) -> Result<Host, String> {
+///
+/// The socket does not keep the node alive: once it is gone, nobody is answered.
+pub(crate) fn open(path: &Path, node: &Arc<dyn Operations>) -> Result<Host, String> {
     let listener = bind(path).map_err(|fault| match fault.kind() {
-        ErrorKind::AddrInUse => format!(
-            "another broker runs with this data directory ({} is answered); stop that one, or give this one its own with --data",
-            path.display()
-        ),
+        ErrorKind::AddrInUse => taken(path),
         _ => format!("can't open the control socket {}: {fault}", path.display()),
     })?;
-    let busy = Arc::new(AtomicUsize::new(0));
+    let (busy, node) = (Arc::new(AtomicUsize::new(0)), Arc::downgrade(node));
     let body = move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { continue };
@@ -49,9 +48,9 @@ pub(crate) fn open(path: &Path, node: Arc<dyn Operations>) -> Result<Host, Strin
                 busy.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            let (node, done) = (Arc::clone(&node), Arc::clone(&busy));
+            let (node, done) = (Weak::clone(&node), Arc::clone(&busy));
             let serve = move || {
-                let _ = converse(&stream, &*node);
+                let _ = converse(&stream, &node);
                 done.fetch_sub(1, Ordering::Relaxed);
             };
             if thread::Builder::new().name("control".into()).spawn(serve).is_err() {
@@ -66,8 +65,21 @@ pub(crate) fn open(path: &Path, node: Arc<dyn Operations>) -> Result<Host, Strin
     Ok(Host { path: path.to_owned() })
 }
 
+/// Whether a broker answers there.
+pub(crate) fn is_answered(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// What to say of a data directory that another broker has.
+pub(crate) fn taken(path: &Path) -> String {
+    format!(
+        "another broker runs with this data directory ({} is answered); stop that one, or give this one its own with --data",
+        path.display()
+    )
+}
+
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
+    if is_answered(path) {
         return Err(ErrorKind::AddrInUse.into());
     }
     match fs::remove_file(path) {
@@ -81,7 +93,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers line by line until the other side has had enough.
-fn converse(stream: &UnixStream, node: &dyn Operations) -> io::Result<()> {
+fn converse(stream: &UnixStream, node: &Weak<dyn Operations>) -> io::Result<()> {
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_write_timeout(Some(IDLE))?;
     let mut reader = BufReader::new(stream);
@@ -91,7 +103,10 @@ fn converse(stream: &UnixStream, node: &dyn Operations) -> io::Result<()> {
             return Ok(());
         }
         let answer = match serde_json::from_str(&line) {
-            Ok(request) => node.answer(request),
+            Ok(request) => {
+                let Some(node) = node.upgrade() else { return Ok(()) };
+                node.answer(request)
+            }
             Err(fault) => Answer::Refused { faults: vec![format!("this is not a request: {fault}")] },
         };
         let mut text = serde_json::to_string(&answer).map_err(io::Error::other)?;
@@ -143,7 +158,8 @@ mod tests {
     fn a_node_answers_its_owner_and_goes_with_its_file() {
         let folder = Folder::new("answers");
         let socket = super::super::path(&folder.0);
-        let host = open(&socket, Arc::new(Echo)).expect("it opens");
+        let node: Arc<dyn Operations> = Arc::new(Echo);
+        let host = open(&socket, &node).expect("it opens");
         assert_eq!(fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
         let answer = ask(&folder.0, &Request::Drain { listener: "tcp.default".into(), over_ms: 5 });
         assert!(matches!(answer, Ok(Answer::Done { lines }) if lines[0].contains("tcp.default")));
@@ -156,15 +172,17 @@ mod tests {
         let folder = Folder::new("stale");
         let socket = super::super::path(&folder.0);
         drop(UnixListener::bind(&socket).expect("a socket that nobody answers"));
-        let _host = open(&socket, Arc::new(Echo)).expect("the stale one is replaced");
-        assert!(open(&socket, Arc::new(Echo)).err().expect("it is alive").contains("another broker"));
+        let node: Arc<dyn Operations> = Arc::new(Echo);
+        let _host = open(&socket, &node).expect("the stale one is replaced");
+        assert!(open(&socket, &node).err().expect("it is alive").contains("another broker"));
     }
 
     #[test]
     fn nonsense_is_answered_with_what_is_wrong() {
         let folder = Folder::new("nonsense");
         let socket = super::super::path(&folder.0);
-        let _host = open(&socket, Arc::new(Echo)).expect("it opens");
+        let node: Arc<dyn Operations> = Arc::new(Echo);
+        let _host = open(&socket, &node).expect("it opens");
         let mut stream = UnixStream::connect(&socket).expect("it listens");
         stream.write_all(b"{\"request\":\"explode\"}\n").expect("it reads");
         let mut line = String::new();
