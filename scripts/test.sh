@@ -17,6 +17,10 @@ debian_packages() {
     command -v mosquitto_pub >/dev/null || want+=(mosquitto-clients)
     command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
     command -v openssl >/dev/null || want+=(openssl)
+    command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || want+=(haproxy)
+    command -v chromium >/dev/null || want+=(chromium fonts-dejavu-core)
+    command -v openssl >/dev/null || want+=(openssl)
+    command -v sslscan >/dev/null || want+=(sslscan)
     command -v valgrind >/dev/null || want+=(valgrind)
     python3 -c 'import ensurepip' 2>/dev/null || want+=(python3-venv)
     [ ${#want[@]} -eq 0 ] && return

@@ -10,11 +10,15 @@
 mod broker;
 mod command_line;
 mod configuring;
+mod control;
+mod haproxy;
 mod importing;
 mod logging;
+mod ports;
 mod program;
 mod rumqttc_clients;
 mod scripts;
 mod starting;
 mod stopping;
+mod transports;
 mod users;
