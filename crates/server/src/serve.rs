@@ -88,7 +88,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let (handle, journal) = (node.handle(), log.clone());
     let running = Arc::new(Running {
         handle: handle.clone(),
-        places: args.places.clone(),
+        places: args.places.pinned(),
         overrides: args.overrides.clone(),
         log: log.clone(),
         shards,
@@ -113,7 +113,8 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     signals::watch(stop, reload)?;
     running::watch(&running)?;
     let node_itself: Arc<dyn control::Operations> = Arc::clone(&running) as Arc<_>;
-    let control = control::open(&control::path(&data), &node_itself).map_err(io::Error::other)?;
+    // Without it the broker can't be asked while it runs; that is no reason not to run.
+    let control = control::open(&control::path(&data), &node_itself).map_err(|fault| complain(&fault));
     drop(node_itself);
     let program = std::env::args().next().unwrap_or_else(|| "breakwater".into());
     let started = Started {

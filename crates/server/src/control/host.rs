@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,6 +85,9 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(fault),
         _ => {}
+    }
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let listener = UnixListener::bind(path)?;
     // The data directory is for its owner alone, so nobody slips in before this.

@@ -1,6 +1,7 @@
 //! The broker under test.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::program::{Ended, Program, Signal};
 
@@ -53,7 +54,8 @@ impl Broker {
 /// The program that was built for this test, with a data directory of its own that nobody has made yet.
 pub(crate) fn breakwater() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_breakwater"));
-    let name = format!("breakwater-e2e-{}", std::process::id());
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("breakwater-e2e-{}-of-{}", NEXT.fetch_add(1, Ordering::Relaxed), std::process::id());
     command.env("BREAKWATER_DATA", std::env::temp_dir().join(name));
     command
 }
