@@ -19,6 +19,7 @@ mod serve;
 mod service;
 mod signals;
 mod sources;
+mod tls_files;
 mod users;
 
 use std::io::{self, Write as _};

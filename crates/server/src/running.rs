@@ -13,6 +13,7 @@ use crate::config;
 use crate::log::{Level, Log};
 use crate::service;
 use crate::sources::{Overrides, Places};
+use crate::tls_files::TlsFiles;
 
 /// Where the configuration of this process comes from, and what of it is in force.
 pub(crate) struct Running {
@@ -73,7 +74,15 @@ impl Running {
 
     /// Logs what is not well with the listeners and yet no reason to refuse them.
     pub(crate) fn warn(&self) {
+        self.warn_of("");
+    }
+
+    /// The same for one listener; for all without a name.
+    pub(crate) fn warn_of(&self, name: &str) {
         for listener in self.handle.listeners() {
+            if !name.is_empty() && *listener.options.name != *name {
+                continue;
+            }
             for warning in &listener.warnings {
                 self.log.say(Level::Warn, &format!("listener {}: {warning}", listener.options.name));
             }
@@ -157,15 +166,22 @@ fn now_s() -> u64 {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Reloads when the file has changed, as long as `reload.watch` says so. An editor may write in several steps: only a file that
-/// looks the same twice is read.
+/// looks the same twice is read. Files of TLS are watched in any case.
 pub(crate) fn watch(running: &Arc<Running>) -> std::io::Result<()> {
+    // As they were when the listeners were opened: what changes in the first second is seen too.
+    let mut tls_files = TlsFiles::default();
+    tls_files.look(running, &running.resolved.lock().unwrap_or_else(PoisonError::into_inner));
     let running = Arc::downgrade(running);
     let body = move || {
         let mut last = None;
         loop {
             thread::sleep(LOOK);
             let Some(running) = running.upgrade() else { return };
-            if !running.resolved.lock().unwrap_or_else(PoisonError::into_inner).reload.watch {
+            let resolved = running.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+            tls_files.look(&running, &resolved);
+            let watch = resolved.reload.watch;
+            drop(resolved);
+            if !watch {
                 last = None;
                 continue;
             }
