@@ -10,23 +10,22 @@ const INTERRUPTED: i32 = 130;
 /// is ignored already, by the start-up code of every Rust program.
 pub(crate) fn watch(
     stop: impl FnOnce(&'static str) + Send + 'static,
-    reload: impl Fn() + Send + Sync + 'static,
+    reload: impl Fn() + Send + 'static,
 ) -> io::Result<()> {
     #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        let reload = std::sync::Arc::new(reload);
+        // On a thread of its own: a stop has to be heard meanwhile. One that waits is enough, it reads what is there then.
+        let (ask, asked) = std::sync::mpsc::sync_channel(1);
+        thread::Builder::new().name("reload".into()).spawn(move || asked.iter().for_each(|()| reload()))?;
         let body = move || {
             let mut stop = Some(stop);
             for signal in signals.forever() {
                 match (signal, stop.take()) {
                     (SIGHUP, before) => {
                         stop = before;
-                        let reload = std::sync::Arc::clone(&reload);
-                        // On a thread of its own: a stop has to be heard meanwhile.
-                        // No thread to be had: no reload either, and nobody to tell.
-                        let _ = thread::Builder::new().name("reload".into()).spawn(move || reload());
+                        let _ = ask.try_send(());
                     }
                     (SIGTERM, Some(stop)) => stop("SIGTERM"),
                     (_, Some(stop)) => stop("SIGINT"),

@@ -64,6 +64,12 @@ impl Places {
         self.surroundings().data.join("breakwater.toml")
     }
 
+    /// The same, with the file that there is: should it be gone later, that is a fault and not another configuration.
+    pub(crate) fn pinned(&self) -> Places {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        Places { config: self.file().map(absolute), place: self.place.clone() }
+    }
+
     pub(crate) fn surroundings(&self) -> Surroundings {
         let directory = std::env::current_dir().unwrap_or_default();
         // Where it is switched off, nothing can be bound to it.
@@ -87,9 +93,8 @@ impl Places {
     }
 
     fn unreadable(&self, path: &Path, fault: &str) -> String {
-        let by = if self.config.is_some() { "--config" } else { CONFIG_VARIABLE };
-        let named = self.config.is_some() || std::env::var_os(CONFIG_VARIABLE).is_some();
-        let by = if named { format!(" ({by} names it)") } else { String::new() };
+        let by_variable = self.config.is_none() && std::env::var_os(CONFIG_VARIABLE).is_some();
+        let by = if by_variable { format!(" ({CONFIG_VARIABLE} names it)") } else { String::new() };
         format!("can't read the configuration {}{by}: {fault}", path.display())
     }
 

@@ -163,6 +163,10 @@ fn a_broken_change_is_refused_as_a_whole() {
     site.write("nonsense = \n");
     broker.signal(Signal::HUP);
     broker.line(|line| line.contains("b.toml:1:12: this is not TOML"));
+    std::fs::remove_file(site.path("b.toml")).expect("it is there");
+    broker.signal(Signal::HUP);
+    broker.line(|line| line.contains("can't read the configuration"));
+    drop(connect(&site.path("a.sock")));
     broker.signal(Signal::TERM);
     assert!(broker.finish().status.success());
 }
@@ -173,4 +177,17 @@ fn a_watched_file_is_taken_up_by_itself() {
     let broker = site.serve();
     site.write(&format!("reload.watch = true\nlimits.memory = '2GB'\n{ONE}"));
     broker.line(|line| line.contains("WARN") && line.contains("limits.memory: 1GB -> 2GB") && line.contains("restart"));
+}
+
+#[test]
+fn a_changed_certificate_is_taken_up_by_itself_and_a_broken_one_is_not() {
+    let site = Site::new("renewed", "listeners.defaults = false\n[listeners.tls.a]\nbind = '127.0.0.1:0'\n");
+    let broker = site.serve();
+    let path = site.path("data/tls/server.pem");
+    let whole = std::fs::read_to_string(&path).expect("it was made");
+    std::fs::write(&path, format!("{whole}\n")).expect("it can be written");
+    broker.line(|line| line.contains("listener tls.a: its TLS files have changed and were read again"));
+    std::fs::write(&path, "half a certificate").expect("it can be written");
+    broker.line(|line| line.contains("ERROR") && line.contains("server.pem: has no PEM inside"));
+    broker.line(|line| line.contains("listener tls.a: what was read of its TLS files before stays in use"));
 }

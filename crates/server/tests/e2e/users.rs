@@ -89,17 +89,66 @@ fn exposed(place: &Place, address: IpAddr) -> (Broker, SocketAddr) {
 
 /// Code of the CONNACK.
 fn connect(address: SocketAddr, version: Version, username: Option<&str>, password: Option<&str>) -> u8 {
-    let mut stream = TcpStream::connect(address).expect("somebody listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-    let mut connect = Connect::new(version, "raw");
-    (connect.clean_start, connect.username, connect.password) = (true, username, password.map(str::as_bytes));
-    let mut bytes = Vec::new();
-    connect.encode(version, &mut bytes);
-    stream.write_all(&bytes).expect("it is read");
+    connect_behind("", address, version, username, password)
+}
+
+/// With these words before anything of MQTT.
+fn connect_behind(
+    words: &str,
+    address: SocketAddr,
+    version: Version,
+    username: Option<&str>,
+    password: Option<&str>,
+) -> u8 {
+    let mut stream = dial(address);
+    stream.write_all(words.as_bytes()).expect("it is read");
+    stream.write_all(&packet(version, username, password)).expect("it is read");
     let mut head = [0; 4];
     stream.read_exact(&mut head).expect("CONNACK");
     assert_eq!(head[0], 0x20);
     head[3]
+}
+
+fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    stream
+}
+
+fn packet(version: Version, username: Option<&str>, password: Option<&str>) -> Vec<u8> {
+    let mut connect = Connect::new(version, "raw");
+    (connect.clean_start, connect.username, connect.password) = (true, username, password.map(str::as_bytes));
+    let mut bytes = Vec::new();
+    connect.encode(version, &mut bytes);
+    bytes
+}
+
+/// Code of the CONNACK to a WebSocket with these lines in its request; none if there is no WebSocket.
+fn connect_over_websocket(address: SocketAddr, lines: &str, user: Option<(&str, &str)>) -> Option<u8> {
+    let mut stream = dial(address);
+    let request = format!(
+        "GET /mqtt HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n{lines}\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("it is read");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"HTTP/1.1 101") {
+        return None;
+    }
+    let packet = packet(Version::V5, user.map(|user| user.0), user.map(|user| user.1));
+    let length = u8::try_from(packet.len()).expect("short");
+    // Masked, with a mask that changes nothing.
+    let frame = [&[0x82, 0x80 | length, 0, 0, 0, 0][..], &packet].concat();
+    stream.write_all(&frame).expect("it is read");
+    let mut head = [0; 6];
+    stream.read_exact(&mut head).expect("CONNACK in a frame");
+    assert_eq!((head[0], head[2]), (0x82, 0x20));
+    Some(head[5])
 }
 
 fn in_each(version: Version, v5: u8, v3: u8) -> u8 {
@@ -203,6 +252,42 @@ fn only_who_has_a_name_is_let_in_from_outside() {
     assert!(told[0].contains("breakwater users add NAME --data"), "{told:?}");
     assert_eq!(about("127.0.0.1").len(), 1, "once for each address");
     assert!(lines.iter().all(|line| !line.contains("secret") && !line.contains("changed-7")), "no password is logged");
+}
+
+/// Loopback is no back door: what comes through a proxy, or from a page of another host, comes from elsewhere.
+#[test]
+fn only_what_comes_straight_from_this_machine_needs_no_name() {
+    let place = Place::new();
+    place.add("pump", "secret");
+    let config = place.0.join("breakwater.toml");
+    let text = "listeners.defaults = false\n\
+                [listeners.tcp.default]\nbind = '127.0.0.1:0'\nproxy_protocol = true\ntrusted_proxies = ['127.0.0.0/8']\n\
+                [listeners.ws.default]\nbind = '127.0.0.1:0'\n[listeners.ws.default.websocket]\norigins = ['*']\n";
+    fs::write(&config, text).expect("it can be written");
+    let mut command = breakwater();
+    command.args(["serve", "--shards", "2", "--data", place.flag(), "--config"]).arg(&config);
+    let broker = Program::start(&mut command);
+    let local = |start: &str| {
+        let line = broker.line(|line| line.contains("listening") && line.contains(start));
+        let (_, port) = line.split_once(start).expect("just looked for");
+        let port =
+            port.split_whitespace().next().and_then(|port| port.parse().ok()).expect("a port behind the address");
+        SocketAddr::from(([127, 0, 0, 1], port))
+    };
+    let (proxied, web) = (local("tcp://127.0.0.1:"), local("ws://127.0.0.1:"));
+    for header in ["PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", "PROXY TCP6 ::1 ::1 1 2\r\n", "PROXY UNKNOWN\r\n"] {
+        assert_eq!(connect_behind(header, proxied, Version::V5, None, None), 0x87, "{header}");
+        assert_eq!(connect_behind(header, proxied, Version::V5, Some("pump"), Some("secret")), 0, "{header}");
+    }
+    let own = format!("Origin: http://{web}\r\n");
+    for lines in ["", &own, "Origin: http://localhost:8080\r\n"] {
+        assert_eq!(connect_over_websocket(web, lines, None), Some(0), "{lines}");
+    }
+    for lines in ["Origin: https://elsewhere.example\r\n", "X-Forwarded-For: 127.0.0.1\r\n", "X-Forwarded-For: ::1\r\n"]
+    {
+        assert_eq!(connect_over_websocket(web, lines, None), Some(0x87), "{lines}");
+        assert_eq!(connect_over_websocket(web, lines, Some(("pump", "secret"))), Some(0), "{lines}");
+    }
 }
 
 #[test]
