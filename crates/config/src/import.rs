@@ -199,7 +199,7 @@ pub fn import(format: Format, text: &str, files: &mut dyn Files) -> Result<Impor
             return Err(vec!["this is a file of Breakwater's own; there is nothing to import".into()]);
         }
         Format::Emqx4 => emqx4::read(text, &mut draft),
-        Format::Emqx5 => emqx5::read(text, files, &mut draft).map_err(|fault| vec![fault])?,
+        Format::Emqx5 => emqx5::read(text, files, &mut draft).map_err(|fault| vec![draft::clean(&fault, 600)])?,
         Format::Mosquitto => mosquitto::read(text, files, &mut draft),
     }
     Ok(draft.finish(format))

@@ -56,7 +56,7 @@ impl Draft {
     /// Takes up a file, and says its number.
     pub(super) fn add_file(&mut self, name: Option<&str>, text: &str) -> usize {
         let fates = text.lines().map(|line| if blank(line) { Fate::Blank } else { Fate::Unread }).collect();
-        self.files.push((name.map(Into::into), fates));
+        self.files.push((name.map(|name| clean(name, 240).into()), fates));
         self.files.len() - 1
     }
 
@@ -285,7 +285,7 @@ fn shown(key: &str) -> Box<str> {
 }
 
 /// One line that a terminal can be trusted with.
-fn clean(text: &str, chars_max: usize) -> String {
+pub(super) fn clean(text: &str, chars_max: usize) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(chars_max).collect()
 }
 

@@ -3,6 +3,7 @@
 mod emqx4;
 mod emqx5;
 mod mosquitto;
+mod mutations;
 mod samples;
 
 use super::*;
@@ -51,7 +52,7 @@ fn starts(imported: &Imported) {
     // Two listeners on one port are as wrong here as they were there.
     for fault in faults.iter().filter(|fault| !fault.key.ends_with(".bind")) {
         let told = ["tls.certificate", "tls.key", "tls.client_certificate"].iter().any(|key| fault.key.ends_with(key));
-        let word = if fault.key.ends_with("client_certificate") { "name the authorities" } else { "go together" };
+        let word = if fault.key.ends_with("client_certificate") { "client_authorities" } else { "go together" };
         assert!(told && imported.remarks.iter().any(|remark| remark.text.contains(word)), "{fault}\n{}", imported.toml);
     }
 }
@@ -106,6 +107,32 @@ fn a_remark_names_line_key_and_reason() {
 fn keys_with_control_characters_are_shown_without_them() {
     let imported = read(Format::Emqx4, "list\u{1b}[31mener.x = 1\n");
     assert!(!imported.remarks[0].to_string().contains('\u{1b}'));
+}
+
+/// Reads every file as this one.
+struct Same(&'static str);
+
+impl Files for Same {
+    fn read(&mut self, _name: &str) -> Result<String, String> {
+        Ok(self.0.to_owned())
+    }
+
+    fn list(&mut self, _folder: &str) -> Result<Vec<String>, String> {
+        Ok(vec!["d/\u{1b}[31m.conf".to_owned()])
+    }
+}
+
+#[test]
+fn names_of_included_files_are_shown_without_control_characters() {
+    let hocon = "include \"x\u{7}\u{1b}[31m.conf\"\n";
+    for (format, text) in [(Format::Emqx5, hocon), (Format::Mosquitto, "include_dir d\n")] {
+        let imported = import(format, text, &mut Same("nonsense = 1\n")).expect("a result");
+        let lines: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+        assert!(lines.iter().any(|line| line.contains("[31m.conf, line 1")), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains(char::is_control)), "{lines:?}");
+    }
+    let faults = import(Format::Emqx5, hocon, &mut Same("a {")).expect_err("a broken file");
+    assert!(!faults[0].contains(char::is_control) && faults[0].contains("[31m.conf, line"), "{faults:?}");
 }
 
 #[test]

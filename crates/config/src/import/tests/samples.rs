@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SAMPLES: [(Format, &str, &str); 3] = [
+pub(super) const SAMPLES: [(Format, &str, &str); 3] = [
     (Format::Emqx4, "emqx.conf", include_str!("../samples/emqx4.conf")),
     (Format::Emqx5, "emqx.conf", include_str!("../samples/emqx5.conf")),
     (Format::Mosquitto, "mosquitto.conf", include_str!("../samples/mosquitto.conf")),
