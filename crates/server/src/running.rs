@@ -58,10 +58,15 @@ impl Running {
         let before = file.as_deref().and_then(|file| crate::sources::read(file).ok());
         let (file, _) = config::change(&self.places, edits)?;
         self.reload().map_err(|mut faults| {
-            if let (Some(before), Ok(after)) = (before, crate::sources::read(&file)) {
-                let back =
-                    config::put(&self.places, &file, Some(&after), &before, "taken back, it could not be applied");
-                faults.extend(back.err().unwrap_or_default());
+            match (before, crate::sources::read(&file)) {
+                (Some(before), Ok(after)) => {
+                    let back =
+                        config::put(&self.places, &file, Some(&after), &before, "taken back, it could not be applied");
+                    faults.extend(back.err().unwrap_or_default());
+                }
+                // It was made for this change.
+                (None, _) => _ = std::fs::remove_file(&file),
+                (Some(_), Err(_)) => {}
             }
             faults
         })
