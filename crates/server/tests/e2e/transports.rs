@@ -209,9 +209,9 @@ fn mqtt_js_clients_come_over_tls_websocket_and_both() {
 }
 
 #[test]
-fn a_thousand_paho_clients_come_over_tls() {
+fn a_thousand_mqtt_js_clients_come_over_tls() {
     let ports = Ports::open(&["tls"]);
-    paho_at(&ports.url("tls"), Some(&ports.ca()), "5", "crowd");
+    mqtt_js_at(&ports.url("tls"), Some(&ports.ca()), "5", "crowd");
 }
 
 #[test]
