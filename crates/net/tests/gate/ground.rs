@@ -368,6 +368,13 @@ impl Ground {
         self.told(refusal.text())
     }
 
+    /// Waits until the listener has so many connections: one that is turned away is counted before it has left.
+    pub(crate) fn holds(&self, connections: u32) {
+        while self.status().connections != connections {
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until something with these words is told; all that was told by then.
     pub(crate) fn told(&self, words: &str) -> String {
         loop {
