@@ -1,11 +1,13 @@
-//! Commands into the data plane and read models out of it.
+//! Commands into the data plane, and what it hands on.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use breakwater_proto::ReasonCode;
 
-/// A command to the data plane. Answered, where there is an answer, through the read models.
+/// A command to the data plane.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// End the connection of a client; its session ends too if `discard`.
@@ -17,30 +19,39 @@ pub enum Command {
         /// Forget its session.
         discard: bool,
     },
-    /// Stop: tell clients, publish wills as configured, flush.
-    Shutdown,
+    /// End the connections of users who have lost what let them in. Who is let in after that stays.
+    Revoke(Arc<Revoked>),
 }
 
-/// Totals of a node, as read models show them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Connected clients.
-    pub connections: u64,
-    /// Sessions, connected or not.
-    pub sessions: u64,
-    /// Subscriptions.
-    pub subscriptions: u64,
-    /// Retained messages.
-    pub retained: u64,
+/// What users have lost, by name. Users who can't be found here have lost nothing.
+pub type Revoked = BTreeMap<Box<str>, Lost>;
+
+/// What a user has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lost {
+    /// The password: whom a certificate has let in stays.
+    Password,
+    /// The right to be here.
+    Place,
+}
+
+/// What a command to end a client has met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kicked {
+    /// Nobody of that name.
+    #[default]
+    Unknown,
+    /// A session without a connection.
+    Away,
+    /// A client.
+    Client,
 }
 
 /// The management plane's only way into the shards.
 pub trait Control: Send + Sync {
-    /// Sends a command to every shard that it concerns.
+    /// Leaves a command with every shard that it concerns, in the order of the calls and behind the answers that were handed
+    /// in before. Does not wait until it is carried out.
     fn command(&self, command: Command);
-
-    /// Totals as of the last tick.
-    fn totals(&self) -> Totals;
 }
 
 /// Takes byte streams that turned out to be HTTP off a listener's hands.

@@ -16,7 +16,7 @@ pub mod tap;
 
 pub use auth::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Certificate, Identity, Principal, Verdict};
 pub use cluster::Cluster;
-pub use control::{Control, Handoff, HttpStream, Visit};
+pub use control::{Command, Control, Handoff, HttpStream, Kicked, Lost, Revoked, Visit};
 pub use metric::{Counters, Metric};
 pub use store::{MessageLog, RetainedStore, SessionStore};
 pub use tap::Tap;

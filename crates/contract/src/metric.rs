@@ -67,6 +67,7 @@ metrics! {
     WriteStalls => "write_stalls_total", "connections", "Connections ended because they took no bytes for too long.";
     LifetimesOver => "lifetimes_over_total", "connections", "Connections ended because they had lasted as long as their listener allows.";
     ClientsKicked => "clients_kicked_total", "clients", "Connections ended by an operator's command, by client identifier.";
+    ConnectionsRevoked => "connections_revoked_total", "connections", "Connections ended because their user was disabled, removed or given another password.";
     ConnectionsDrained => "connections_drained_total", "connections", "Connections ended because their listener closes or was drained.";
     ReadersPaused => "readers_paused_total", "connections", "Times that a connection's reading was paused for want of memory or mailbox room.";
     ReadersThrottled => "readers_throttled_total", "connections", "Times that a connection's reading was paused because its client had used up its rate.";

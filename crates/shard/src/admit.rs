@@ -429,6 +429,8 @@ impl<T: Send> Shard<T> {
         if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {
             let rare = conn.rare();
             rare.principal = entrant.principal.clone();
+            rare.admission = self.admissions;
+            self.admissions += 1;
             rare.auth_method = entrant.connect.auth_method.map(Into::into);
         }
         self.wheel.cancel(conn.timer_tick, slot, generation, Kind::Connect);
@@ -552,6 +554,8 @@ impl<T: Send> Shard<T> {
             AuthStep::Accept { principal, data } => {
                 let rare = conn.rare();
                 rare.principal = principal;
+                rare.admission = self.admissions;
+                self.admissions += 1;
                 rare.reauthenticating = false;
                 (ReasonCode::Success, data)
             }

@@ -89,6 +89,8 @@ pub(crate) struct Admission {
 #[derive(Debug, Default)]
 pub(crate) struct Rare {
     pub(crate) principal: Principal,
+    /// Number of the admission that gave it its name: those that came before a change of the users can be told from later ones.
+    pub(crate) admission: u64,
     /// Authentication method of CONNECT [MQTT-4.12.0-5].
     pub(crate) auth_method: Option<Box<str>>,
     /// A re-authentication is under way.
@@ -282,6 +284,8 @@ pub enum Cause {
     AuthFailed(ReasonCode),
     /// An operator ended it.
     Kicked(ReasonCode),
+    /// Its user has lost what let it in.
+    Revoked,
     /// Its listener closes, or is emptied by an operator.
     Drained,
     /// It has lasted as long as its listener allows.
@@ -311,6 +315,7 @@ impl Cause {
             Cause::ConnectTimeout => ReasonCode::MaximumConnectTime,
             Cause::Stalled => ReasonCode::QuotaExceeded,
             Cause::TakenOver => ReasonCode::SessionTakenOver,
+            Cause::Revoked => ReasonCode::NotAuthorized,
             Cause::Drained => ReasonCode::AdministrativeAction,
             Cause::Lifetime => ReasonCode::MaximumConnectTime,
             Cause::Shutdown => ReasonCode::ServerShuttingDown,
@@ -357,6 +362,7 @@ impl Cause {
             Cause::Stalled => "the client did not read what was sent to it",
             Cause::TakenOver => "the same client identifier connected again",
             Cause::Refused(reason) | Cause::AuthFailed(reason) | Cause::Kicked(reason) => reason.name(),
+            Cause::Revoked => "the user was disabled, removed or given another password",
             Cause::Drained => "the listener lets its clients go: connect again",
             Cause::Lifetime => "the connection has lasted as long as its listener allows",
             Cause::Shutdown => "the broker is shutting down",

@@ -2,9 +2,10 @@
 //!
 //! Called between turns. What it writes leaves with the next turn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use breakwater_contract::Metric;
+use breakwater_contract::{Kicked, Lost, Metric, Revoked};
 use breakwater_proto::{Instant, ReasonCode};
 
 use crate::conn::{Cause, NONE, Phase};
@@ -16,6 +17,34 @@ use crate::shard::Shard;
 const LOOKS: u32 = 8192;
 /// Slots looked at per turn to carry new terms to their connections.
 const RETUNED: u32 = 1024;
+/// Slots looked at per turn for connections of users who have lost what let them in.
+const REVIEWED: u32 = 1024;
+
+/// Users whose connections are to end, and how far the search for them has come.
+#[derive(Debug, Default)]
+pub(crate) struct Review {
+    /// Not looked for yet: answers that wait may still let somebody in by what was lost.
+    fresh: Vec<Arc<Revoked>>,
+    /// What is lost, and the number of the first admission that knows of it.
+    lost: BTreeMap<Box<str>, (Lost, u64)>,
+    /// The next slot to look at.
+    slot: u32,
+    /// The slot behind the last one to look at: who came later into a higher one has lost nothing.
+    end: u32,
+}
+
+impl Review {
+    fn take_in(&mut self, admissions: u64, slots: u32) {
+        for revoked in self.fresh.drain(..) {
+            for (name, lost) in &*revoked {
+                // The search for an earlier loss of this user may be under way.
+                let most = self.lost.get(name).map_or(*lost, |(before, _)| *lost.max(before));
+                self.lost.insert(name.clone(), (most, admissions));
+            }
+            (self.slot, self.end) = (0, slots);
+        }
+    }
+}
 
 impl<T: Send> Shard<T> {
     /// Gives the clients of a listener their terms. Who is connected keeps the limits and the mountpoint that it was let in
@@ -90,8 +119,45 @@ impl<T: Send> Shard<T> {
         left(self)
     }
 
-    /// Ends the connection of a client with `reason`, and its session too if `discard`. False: there is no such client, or
-    /// it lives at another shard.
+    /// Ends the connections of these users in the turns that come: of all who were let in before, by answers that have been
+    /// handed in already too. Who is let in from then on stays.
+    pub fn revoke(&mut self, revoked: Arc<Revoked>) {
+        self.review.fresh.push(revoked);
+    }
+
+    /// Looks for connections of users who have lost what let them in, some per turn. Answers whether any are left to look at.
+    pub(crate) fn work_review<D: Driver<Transport = T>>(&mut self, driver: &mut D) -> bool {
+        if self.review.fresh.is_empty() && self.review.slot == self.review.end {
+            return false;
+        }
+        self.review.take_in(self.admissions, self.conns.bound());
+        let (start, end) = (self.review.slot, self.review.end.min(self.review.slot + REVIEWED));
+        for slot in start..end {
+            if self.has_lost(driver, slot) {
+                self.counters.bump(Metric::ConnectionsRevoked);
+                self.close(driver, slot, Cause::Revoked);
+            }
+        }
+        self.review.slot = end;
+        if self.review.slot == self.review.end {
+            self.review.lost.clear();
+        }
+        self.review.slot < self.review.end
+    }
+
+    /// Whether a client is here by what its user has lost. Where nobody is asked who he is, a name means nothing.
+    fn has_lost<D: Driver<Transport = T>>(&self, driver: &D, slot: u32) -> bool {
+        let Some(conn) = self.conns.get(slot).filter(|conn| matches!(conn.phase, Phase::Ready)) else { return false };
+        let Some(rare) = &conn.rare else { return false };
+        let Some((lost, known)) = self.review.lost.get(&rare.principal.name) else { return false };
+        let certified = || driver.identity(slot).is_some_and(|identity| identity.username.is_some());
+        rare.admission < *known
+            && self.profiles.profile(conn.profile).authenticate
+            && (*lost == Lost::Place || !certified())
+    }
+
+    /// Ends the connection of a client with `reason`, and its session too if `discard`. Answers what was found here; it may
+    /// live at another shard.
     pub fn kick<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
@@ -99,9 +165,9 @@ impl<T: Send> Shard<T> {
         reason: ReasonCode,
         discard: bool,
         now: Instant,
-    ) -> bool {
+    ) -> Kicked {
         self.now = self.now.max(now);
-        let Some(session) = self.find(client_id) else { return false };
+        let Some(session) = self.find(client_id) else { return Kicked::Unknown };
         let conn = self.sessions.get(session).map_or(NONE, |resident| resident.conn);
         if conn != NONE {
             self.counters.bump(Metric::ClientsKicked);
@@ -111,7 +177,7 @@ impl<T: Send> Shard<T> {
         if discard && let Some(session) = self.find(client_id) {
             self.end_session(driver, session);
         }
-        true
+        if conn == NONE { Kicked::Away } else { Kicked::Client }
     }
 
     /// Ends a connection for a reason that only its driver knows, such as a certificate that was revoked. False: no

@@ -17,6 +17,7 @@ use crate::driver::{Driver, Peer, Ready, ShardId};
 use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
 use crate::mail::Batch;
+use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
 use crate::retained::Owed;
@@ -167,6 +168,10 @@ pub struct Shard<T: Send> {
     pub(crate) by_listener: Vec<u32>,
     /// Listeners whose connections are to hear of new terms, and the slot to go on with.
     pub(crate) retunes: VecDeque<(u16, u32)>,
+    /// Users whose connections end.
+    pub(crate) review: Review,
+    /// Clients with a name of their own that were let in.
+    pub(crate) admissions: u64,
     /// Slot at which [`Shard::drain`] goes on.
     pub(crate) drain_at: u32,
     pub(crate) stopping: bool,
@@ -239,6 +244,8 @@ impl<T: Send> Shard<T> {
             clients: 0,
             by_listener: Vec::new(),
             retunes: VecDeque::new(),
+            review: Review::default(),
+            admissions: 0,
             drain_at: 0,
             stopping: false,
             now,
@@ -354,6 +361,7 @@ impl<T: Send> Shard<T> {
         let mut more = self.take_mail(driver);
         more |= self.work_jobs(driver);
         self.take_completions(driver);
+        more |= self.work_review(driver);
         more |= self.fire_timers(driver);
         more |= self.work_retunes();
         self.resume_paused(driver);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater_contract::{Authenticator, Authorizer, Completion, Metric};
+use breakwater_contract::{Authenticator, Authorizer, Completion, Kicked, Metric, Revoked};
 use breakwater_proto::{Instant, ReasonCode};
 use breakwater_router::{Router, RouterOptions};
 use breakwater_shard::{Options, Profile, Shard, ShardId, home_of};
@@ -126,11 +126,16 @@ impl Broker {
         self.world.borrow_mut().operate(|shard, hands, now| shard.drain(hands, listener, at_most, now)).iter().sum()
     }
 
-    /// An operator ends a client; answers whether there is one.
-    pub fn kick(&self, client_id: &str, reason: ReasonCode, discard: bool) -> bool {
+    /// An operator ends a client; answers what was found.
+    pub fn kick(&self, client_id: &str, reason: ReasonCode, discard: bool) -> Kicked {
         let kick =
             |shard: &mut Shard<Wire>, hands: &mut Hands<'_>, now| shard.kick(hands, client_id, reason, discard, now);
-        self.world.borrow_mut().operate(kick).contains(&true)
+        self.world.borrow_mut().operate(kick).into_iter().max().unwrap_or_default()
+    }
+
+    /// Users have lost what let them in; the next turns end their connections.
+    pub fn revoke(&self, revoked: &Arc<Revoked>) {
+        self.world.borrow_mut().operate(|shard, _, _| shard.revoke(Arc::clone(revoked)));
     }
 
     /// Connections that came through a listener.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater_contract::auth::Subject;
-use breakwater_contract::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Metric, Token, Verdict};
+use breakwater_contract::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Kicked, Metric, Token, Verdict};
 use breakwater_proto::{QoS, ReasonCode, Version};
 use breakwater_session::{Limits, Versions};
 use breakwater_shard::Profile;
@@ -191,17 +191,17 @@ fn a_kicked_client_is_told_and_its_session_ends_if_asked() {
     let broker = Broker::new().shards(3);
     for discard in [false, true] {
         let mut client = broker.client("client").persistent().connect();
-        assert!(!broker.kick("nobody", ReasonCode::AdministrativeAction, discard));
-        assert!(broker.kick("client", ReasonCode::AdministrativeAction, discard));
+        assert_eq!(broker.kick("nobody", ReasonCode::AdministrativeAction, discard), Kicked::Unknown);
+        assert_eq!(broker.kick("client", ReasonCode::AdministrativeAction, discard), Kicked::Client);
         client.expect_disconnect(ReasonCode::AdministrativeAction);
         assert_eq!(broker.sessions(), usize::from(!discard));
     }
     assert_eq!(broker.counter(Metric::ClientsKicked), 2);
     // One that is away, and one whose session lasts no longer than its connection.
     broker.client("client").persistent().connect().disconnect();
-    assert!(broker.kick("client", ReasonCode::AdministrativeAction, true));
+    assert_eq!(broker.kick("client", ReasonCode::AdministrativeAction, true), Kicked::Away);
     let mut short = broker.client("short").connect();
-    assert!(broker.kick("short", ReasonCode::NotAuthorized, true));
+    assert_eq!(broker.kick("short", ReasonCode::NotAuthorized, true), Kicked::Client);
     short.expect_disconnect(ReasonCode::NotAuthorized);
     assert_eq!(broker.sessions(), 0);
     broker.advance(Duration::from_secs(1));
