@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use breakwater_contract::{Completion, Completions};
+use breakwater_contract::{Command, Completion, Completions, Control, Kicked};
+use breakwater_proto::ReasonCode;
 
 use crate::accept::Ear;
 use crate::bind_fault::{BindCause, BindFault};
@@ -165,6 +166,19 @@ impl Handle {
         self.tell(name, |_| Order::End(Arc::clone(&before), ending))
     }
 
+    /// Ends the connection of a client, and its session too if `discard`. Answers what there was; a shard that takes too long
+    /// counts as one that knows nobody.
+    pub fn kick(&self, client_id: &str, discard: bool) -> Kicked {
+        let reason = ReasonCode::AdministrativeAction;
+        let command = Command::Kick { client_id: client_id.into(), reason, discard };
+        let (done, kicked) = mpsc::channel();
+        self.leave_all(|_| Order::Command(command.clone(), Some(done.clone())));
+        drop(done);
+        let until = Instant::now() + WAIT;
+        let next = || kicked.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        std::iter::from_fn(next).max().unwrap_or_default()
+    }
+
     /// All listeners, in the order in which they were opened, and then closed ones that have connections left.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         let mut book = self.book();
@@ -260,13 +274,18 @@ impl Handle {
     }
 
     /// Leaves an order with each shard.
-    fn tell(&self, name: &str, mut order: impl FnMut(usize) -> Order) -> Result<(), BindFault> {
+    fn tell(&self, name: &str, order: impl FnMut(usize) -> Order) -> Result<(), BindFault> {
+        if self.leave_all(order) { Ok(()) } else { Err(fault(name, BindCause::Stopping)) }
+    }
+
+    /// The same; whether all have taken it.
+    fn leave_all(&self, mut order: impl FnMut(usize) -> Order) -> bool {
         let mut all = true;
         for (shard, orders) in self.inner.orders.iter().enumerate() {
             all &= orders.leave(order(shard));
             self.inner.bells[shard].ring();
         }
-        if all { Ok(()) } else { Err(fault(name, BindCause::Stopping)) }
+        all
     }
 
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
@@ -291,6 +310,13 @@ impl Completions for Handle {
         {
             self.inner.bells[shard].ring();
         }
+    }
+}
+
+impl Control for Handle {
+    fn command(&self, command: Command) {
+        // A shard that takes none any more has nobody left to end.
+        let _ = self.leave_all(|_| Order::Command(command.clone(), None));
     }
 }
 

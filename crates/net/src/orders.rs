@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use breakwater_contract::Completion;
+use breakwater_contract::{Command, Completion, Kicked};
 
 use crate::accept::Ear;
 use crate::listener::Ending;
@@ -37,6 +37,8 @@ pub(crate) enum Order {
     },
     /// End the connections of a listener.
     End(Arc<Listener>, Ending),
+    /// A command to the engine, and where to say what it has met.
+    Command(Command, Option<Sender<Kicked>>),
     /// The answer to a question of this shard.
     Complete(Completion),
     /// A step of a handshake, for the gate.

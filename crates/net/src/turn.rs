@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use breakwater_contract::Completion;
-use breakwater_proto::Instant;
+use breakwater_contract::{Command, Completion, Kicked, Revoked};
+use breakwater_proto::{Instant, ReasonCode};
 use breakwater_shard::{
     Batch, Clock as ClockReading, Driver as _, Event, Peer, Profile, Ready, Shard, ShardId, TurnEnd,
 };
@@ -52,6 +53,22 @@ pub trait Engine {
     /// Takes the answer of a slow plane.
     fn complete(&mut self, completion: Completion) {
         drop(completion);
+    }
+    /// Ends the connection of a client, and its session too if `discard`. Gives what was found.
+    fn kick(
+        &mut self,
+        sockets: &mut Sockets,
+        client_id: &str,
+        reason: ReasonCode,
+        discard: bool,
+        now: Instant,
+    ) -> Kicked {
+        let _ = (sockets, client_id, reason, discard, now);
+        Kicked::Unknown
+    }
+    /// Ends the connections of users, in the turns that come.
+    fn revoke(&mut self, revoked: Arc<Revoked>) {
+        drop(revoked);
     }
 }
 
@@ -221,8 +238,20 @@ impl<E: Engine> Loop<E> {
                     let Self { gate, sockets, poll, node, .. } = self;
                     gate.shaken(*done, &mut Yard { sockets, registry: poll.registry(), node, now });
                 }
+                Order::Command(command, done) => self.obey(command, done, now),
                 Order::Complete(completion) => self.engine.complete(completion),
             }
+        }
+    }
+
+    fn obey(&mut self, command: Command, done: Option<Sender<Kicked>>, now: Instant) {
+        match command {
+            Command::Kick { client_id, reason, discard } => {
+                let kicked = self.engine.kick(&mut self.sockets, &client_id, reason, discard, now);
+                // Nobody listens: it was only asked to be done.
+                done.map(|done| done.send(kicked));
+            }
+            Command::Revoke(revoked) => self.engine.revoke(revoked),
         }
     }
 
@@ -367,5 +396,20 @@ impl Engine for Shard<Transport> {
 
     fn complete(&mut self, completion: Completion) {
         Self::complete(self, completion);
+    }
+
+    fn kick(
+        &mut self,
+        sockets: &mut Sockets,
+        client_id: &str,
+        reason: ReasonCode,
+        discard: bool,
+        now: Instant,
+    ) -> Kicked {
+        Self::kick(self, sockets, client_id, reason, discard, now)
+    }
+
+    fn revoke(&mut self, revoked: Arc<Revoked>) {
+        Self::revoke(self, revoked);
     }
 }
