@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 use crate::chain::{Answer, ChainOptions, Notice, Why, Witness};
 use crate::hash::{Hasher, PasswordHash};
 use crate::queue::{Job, Place, Queue};
-use crate::roster::Roster;
+use crate::roster::{Renewals, Roster};
+use crate::users::User;
 
 /// A hashing thread without work keeps its memory that long.
 const REST_AFTER: Duration = Duration::from_secs(5);
@@ -35,6 +36,9 @@ const INTAKE_MAX: usize = 4096;
 
 /// Passwords hashed anew that may wait to be written. Those beyond are hashed anew another time.
 const RENEWED_MAX: usize = 10_000;
+
+/// A user may change while its password is judged; that often it is judged again.
+const JUDGED_MAX: u32 = 4;
 
 pub(crate) struct Desk {
     intake: Sender<Order>,
@@ -159,12 +163,36 @@ impl Desk {
         yield_to_shards();
         let mut hasher = Hasher::default();
         while let Some(job) = self.next(&mut hasher) {
-            let step = catch_unwind(AssertUnwindSafe(|| self.judge(&mut hasher, &job)));
-            let step = step.unwrap_or_else(|_| refusal(ReasonCode::UnspecifiedError));
-            let right = !matches!(step, AuthStep::Refuse { .. });
+            let right = self.decide(&mut hasher, &job);
             self.state().queue.on_verdict(job.peer, right, Instant::now());
-            self.answer(job.token, step);
         }
+    }
+
+    /// Answers one question. Whether the password was right.
+    fn decide(&self, hasher: &mut Hasher, job: &Job) -> bool {
+        for _ in 0..JUDGED_MAX {
+            let judged = catch_unwind(AssertUnwindSafe(|| self.judge(hasher, job)));
+            match judged.unwrap_or_else(|_| Err(refusal(ReasonCode::UnspecifiedError))) {
+                Ok(user) if self.let_in(job, &user) => return true,
+                // The user has changed meanwhile: what counts is what there is now.
+                Ok(_) => {}
+                Err(step) => {
+                    self.answer(job.token, step);
+                    return false;
+                }
+            }
+        }
+        self.answer(job.token, refusal(ReasonCode::ServerBusy));
+        true
+    }
+
+    /// Lets a client in, whose password was right for this state of its user. False: the user is in another state by now.
+    fn let_in(&self, job: &Job, user: &User) -> bool {
+        let Some(_still) = self.roster.still(&job.name, user) else { return false };
+        self.roster.verified.enter(&job.name, user, &job.password);
+        let principal = Principal { name: job.name.clone(), superuser: user.superuser };
+        self.answer(job.token, AuthStep::Accept { principal, data: None });
+        true
     }
 
     /// The next job, once there is one. None: it is over.
@@ -189,32 +217,32 @@ impl Desk {
         }
     }
 
-    fn judge(&self, hasher: &mut Hasher, job: &Job) -> AuthStep {
+    /// Gives the user whose password it is.
+    fn judge(&self, hasher: &mut Hasher, job: &Job) -> Result<User, AuthStep> {
         // Who was added this moment is let in this moment.
         self.roster.refresh();
         let users = self.roster.users();
         let Some(user) = users.get(&job.name) else {
             hasher.pretend(&job.password);
             self.witness.refused(job.peer, &Why::Wrong { name: &job.name, known: false });
-            return refusal(ReasonCode::BadUserNameOrPassword);
+            return Err(refusal(ReasonCode::BadUserNameOrPassword));
         };
         let judged = hasher.judge(&user.password, &job.password);
         if !judged.right {
             self.witness.refused(job.peer, &Why::Wrong { name: &job.name, known: true });
-            return refusal(ReasonCode::BadUserNameOrPassword);
+            return Err(refusal(ReasonCode::BadUserNameOrPassword));
         }
         if user.disabled {
             self.witness.refused(job.peer, &Why::Disabled { name: &job.name });
-            return refusal(ReasonCode::NotAuthorized);
+            return Err(refusal(ReasonCode::NotAuthorized));
         }
-        self.roster.verified.enter(&job.name, user, &job.password);
         if let Some(after) = judged.renewed {
             let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
             if renewed.len() < RENEWED_MAX {
                 renewed.push(Renewed { name: job.name.clone(), before: user.password.clone(), after });
             }
         }
-        AuthStep::Accept { principal: Principal { name: job.name.clone(), superuser: user.superuser }, data: None }
+        Ok(user.clone())
     }
 
     fn answer(&self, token: Token, step: AuthStep) {
@@ -243,15 +271,17 @@ impl Desk {
         if renewed.is_empty() {
             return;
         }
-        let written = self.roster.file().change(|users| {
+        let written = self.roster.renew(|users| {
+            let mut renewals = Renewals::new();
             for Renewed { name, before, after } in renewed {
                 // Unless somebody was quicker.
                 if let Some(user) = users.get(&name).filter(|user| user.password == before) {
-                    let user = crate::users::User { password: after, ..user.clone() };
+                    let user = User { password: after.clone(), ..user.clone() };
                     users.set(&name, user);
+                    renewals.insert(name, after);
                 }
             }
-            Ok(())
+            Ok(renewals)
         });
         if let Err(fault) = written {
             for line in fault.lines() {

@@ -40,6 +40,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// End the connection of a client.
+    Kick {
+        /// Identifier of the client.
+        client_id: String,
+        /// Forget its session too: subscriptions, and messages that wait for it.
+        #[arg(long)]
+        end_session: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Let a running broker read its configuration, certificates and users again.
     Reload {
         #[command(flatten)]

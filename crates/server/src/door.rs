@@ -7,7 +7,7 @@ use std::thread;
 use breakwater_auth::users::UsersFile;
 use breakwater_auth::{Chain, ChainOptions, Notice, Roster, Voice};
 use breakwater_config::Resolved;
-use breakwater_contract::Completions;
+use breakwater_net::Handle;
 
 use crate::log::{Level, Log};
 use crate::sources::Place;
@@ -44,10 +44,11 @@ impl Door {
         Ok(Self { chain: Arc::new(Chain::new(&options, Arc::clone(&roster), voice)), roster, mouth })
     }
 
-    /// Answers go there, words go here.
-    pub(crate) fn open(&self, completions: Arc<dyn Completions>, log: &Log) -> io::Result<()> {
+    /// Answers and commands go there, words go here.
+    pub(crate) fn open(&self, node: &Handle, log: &Log) -> io::Result<()> {
         *self.mouth.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(log.clone());
-        self.chain.start(completions)
+        self.roster.connect(Arc::new(node.clone()));
+        self.chain.start(Arc::new(node.clone()))
     }
 
     /// When no shard asks any longer.

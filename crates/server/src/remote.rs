@@ -1,4 +1,4 @@
-//! Commands that ask a running node: `listeners`, `status`, `reload`.
+//! Commands that ask a running node: `listeners`, `status`, `kick`, `reload`.
 
 mod table;
 
@@ -89,6 +89,11 @@ pub(crate) fn status(node: &Place) -> ExitCode {
 /// `breakwater reload`.
 pub(crate) fn reload(node: &Place) -> ExitCode {
     report(ask(node, &Request::Reload))
+}
+
+/// `breakwater kick`.
+pub(crate) fn kick(node: &Place, client_id: String, end_session: bool) -> ExitCode {
+    report(ask(node, &Request::Kick { client_id, end_session }))
 }
 
 /// `breakwater listeners`.

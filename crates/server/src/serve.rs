@@ -84,7 +84,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let Prepared { resolved, read, door, listening } = prepared;
     let (log, writer) = log::start(args.log)?;
     let node = start(listening, shards, &resolved, &door, &log)?;
-    door.open(Arc::new(node.handle()), &log)?;
+    door.open(&node.handle(), &log)?;
     let (handle, journal) = (node.handle(), log.clone());
     let running = Arc::new(Running {
         handle: handle.clone(),

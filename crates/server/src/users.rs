@@ -139,7 +139,7 @@ fn passwd(file: &UsersFile, name: &str, source: &PasswordSource) -> Result<ExitC
         Ok(())
     })?;
     password.tell();
-    Ok(say(&format!("user {name:?} has another password; clients that are connected stay so")))
+    Ok(say(&format!("user {name:?} has another password; {ENDED}")))
 }
 
 fn remove(file: &UsersFile, name: &str) -> Result<ExitCode, Fault> {
@@ -148,7 +148,7 @@ fn remove(file: &UsersFile, name: &str) -> Result<ExitCode, Fault> {
         users.remove(name);
         Ok(())
     })?;
-    Ok(say(&format!("user {name:?} is removed; clients that are connected stay so")))
+    Ok(say(&format!("user {name:?} is removed; {ENDED}")))
 }
 
 fn set_disabled(file: &UsersFile, name: &str, disabled: bool) -> Result<ExitCode, Fault> {
@@ -157,9 +157,11 @@ fn set_disabled(file: &UsersFile, name: &str, disabled: bool) -> Result<ExitCode
         users.set(name, User { disabled, ..user });
         Ok(())
     })?;
-    let state = if disabled { "disabled; clients that are connected stay so" } else { "enabled" };
-    Ok(say(&format!("user {name:?} is {state}")))
+    Ok(say(&if disabled { format!("user {name:?} is disabled; {ENDED}") } else { format!("user {name:?} is enabled") }))
 }
+
+/// What becomes of clients that are connected.
+const ENDED: &str = "a running broker ends the connections of its clients within a second";
 
 /// Users whose passwords are tried: it takes a quarter of a second for each.
 const TRIED_MAX: usize = 64;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use breakwater_contract::{Certificate, Completion};
+use breakwater_contract::{Certificate, Command, Completion, Control, Lost, Revoked};
 use breakwater_proto::Version;
 
 use super::*;
@@ -20,6 +20,7 @@ struct Bench {
     roster: Arc<Roster>,
     answers: Receiver<(Token, AuthStep)>,
     into: Arc<Answers>,
+    ended: Arc<Ended>,
     said: Arc<Mutex<Vec<String>>>,
     directory: PathBuf,
 }
@@ -30,6 +31,18 @@ impl Completions for Answers {
     fn complete(&self, completion: Completion) {
         if let Completion::Auth { token, step } = completion {
             let _ = self.0.send((token, step));
+        }
+    }
+}
+
+/// Takes note of whose connections end.
+#[derive(Default)]
+struct Ended(Mutex<Vec<Revoked>>);
+
+impl Control for Ended {
+    fn command(&self, command: Command) {
+        if let Command::Revoke(revoked) = command {
+            self.0.lock().expect("nobody panics").push(Revoked::clone(&revoked));
         }
     }
 }
@@ -72,12 +85,33 @@ impl Bench {
         let roster = Arc::new(Roster::open(file, 100, Arc::clone(&voice)).expect("it is well-formed"));
         let chain = Chain::new(options, Arc::clone(&roster), voice);
         let (sender, answers) = channel();
-        Self { chain, roster, answers, into: Arc::new(Answers(sender)), said, directory }
+        Self { chain, roster, answers, into: Arc::new(Answers(sender)), ended: Arc::default(), said, directory }
     }
 
     fn started(self) -> Self {
-        self.chain.start(Arc::clone(&self.into) as Arc<_>).expect("threads can be started");
+        self.start();
         self
+    }
+
+    fn start(&self) {
+        self.roster.connect(Arc::clone(&self.ended) as Arc<_>);
+        self.chain.start(Arc::clone(&self.into) as Arc<_>).expect("threads can be started");
+    }
+
+    /// The users file is changed, and the change is noticed.
+    fn change(&self, change: impl FnOnce(&mut crate::users::Users)) {
+        let change = |users: &mut crate::users::Users| {
+            change(users);
+            Ok(())
+        };
+        self.roster.file().change(change).expect("it can be written");
+        self.roster.refresh();
+    }
+
+    /// Whose connections were ended since the last time.
+    fn ended(&self) -> Vec<(String, Lost)> {
+        let all = std::mem::take(&mut *self.ended.0.lock().expect("nobody panics"));
+        all.into_iter().flatten().map(|(name, lost)| (name.into(), lost)).collect()
     }
 
     /// Asks and waits for the answer.
@@ -290,7 +324,7 @@ fn full_queue_says_busy_and_serves_other_addresses() {
         slots.for_each(|slot| _ = ask(peer, slot));
     }
     bench.chain.abandon(Token { shard: 0, slot: 0, generation: 0, sequence: 0 });
-    bench.chain.start(Arc::clone(&bench.into) as Arc<_>).expect("threads can be started");
+    bench.start();
     let mut answers: Vec<_> =
         (0..5).map(|_| bench.answers.recv_timeout(Duration::from_secs(60)).expect("one")).collect();
     let busy: Vec<_> = answers.extract_if(.., |(_, step)| code(step) == Some(ReasonCode::ServerBusy)).collect();
@@ -314,6 +348,27 @@ fn passwords_of_other_brokers_are_hashed_anew_at_login() {
     assert!(users.get("u").expect("known").password.is_ours());
     assert_eq!(*roster.users(), users);
     principal(bench.ask(&request(OUTSIDE, Some("u"), Some("secret"))));
+    assert_eq!(bench.ended(), [], "it is the same password");
+}
+
+#[test]
+fn who_loses_what_let_him_in_is_ended_and_nobody_else() {
+    let names = ["same", "other password", "gone", "disabled", "disabled before", "raised"];
+    let mut users: Vec<_> = names.map(|name| (name, user("p"))).into();
+    users[4].1.disabled = true;
+    let bench = Bench::new(&users).started();
+    assert_eq!(bench.ended(), []);
+    bench.change(|users| {
+        users.set("other password", user("q"));
+        users.remove("gone");
+        users.set("disabled", User { disabled: true, ..users.get("disabled").expect("known").clone() });
+        users.set("disabled before", User { disabled: false, ..users.get("disabled before").expect("known").clone() });
+        users.set("raised", User { superuser: true, ..users.get("raised").expect("known").clone() });
+        users.set("new", user("p"));
+    });
+    let ended = [("disabled", Lost::Place), ("gone", Lost::Password), ("other password", Lost::Password)];
+    assert_eq!(bench.ended(), ended.map(|(name, lost)| (name.to_owned(), lost)));
+    assert!(bench.said().iter().any(|line| line.contains(r#""disabled", "gone", "other password""#)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use breakwater_contract::Kicked;
 use breakwater_net::{BoundTo, Ending, ListenerStatus};
 use breakwater_transport::tls::TlsVersion;
 
@@ -23,7 +24,24 @@ impl Operations for Running {
                     Err(fault) => Answer::Refused { faults: vec![fault.to_string()] },
                 }
             }
+            Request::Kick { client_id, end_session } => {
+                kicked(self.handle.kick(&client_id, end_session), &client_id, end_session)
+            }
         }
+    }
+}
+
+fn kicked(found: Kicked, client_id: &str, end_session: bool) -> Answer {
+    let done = |what: &str| Answer::Done { lines: vec![format!("{client_id:?}: {what}")] };
+    match (found, end_session) {
+        (Kicked::Client, false) => done("its connection was ended"),
+        (Kicked::Client, true) => done("its connection and its session were ended"),
+        (Kicked::Away, true) => done("its session was ended; it was not connected"),
+        (Kicked::Away, false) => {
+            let text = format!("{client_id:?} is not connected; it has a session, which --end-session ends");
+            Answer::Refused { faults: vec![text] }
+        }
+        (Kicked::Unknown, _) => Answer::Refused { faults: vec![format!("there is no client {client_id:?}")] },
     }
 }
 

@@ -24,6 +24,13 @@ pub(crate) enum Request {
         /// 0: at once.
         over_ms: u64,
     },
+    /// End the connection of a client.
+    Kick {
+        /// Its identifier.
+        client_id: String,
+        /// Its session ends too.
+        end_session: bool,
+    },
 }
 
 /// What it answers.

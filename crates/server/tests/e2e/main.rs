@@ -11,6 +11,7 @@ mod broker;
 mod command_line;
 mod configuring;
 mod control;
+mod ending;
 mod haproxy;
 mod importing;
 mod logging;
