@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use breakwater_contract::{Command, Completion, Completions, Control, Kicked};
@@ -28,7 +28,7 @@ pub(crate) struct Book {
     roll: Roll,
     entries: Vec<Entry>,
     /// Closed, with connections that live on.
-    closed: Vec<Entry>,
+    closed: Vec<Closed>,
     next_place: u32,
 }
 
@@ -36,6 +36,12 @@ struct Entry {
     listener: Arc<Listener>,
     terms: Arc<Terms>,
     places: Vec<Kept>,
+}
+
+/// What is left of a listener that was closed, while it has connections: they hold it, and this doesn't.
+struct Closed {
+    listener: Weak<Listener>,
+    terms: Arc<Terms>,
 }
 
 /// A place that is listened at; its sockets live with the shards.
@@ -131,7 +137,8 @@ impl Handle {
         let listener = Arc::clone(&entry.listener);
         listener.close();
         let places = std::mem::take(&mut entry.places);
-        book.closed.push(entry);
+        book.forget_gone();
+        book.closed.push(Closed { listener: Arc::downgrade(&listener), terms: entry.terms });
         drop(book);
         self.silence(name, places, ending)?;
         if ending != Ending::Keep {
@@ -148,7 +155,7 @@ impl Handle {
         }
         let Some(at) = book.find(name) else {
             // It may be closed and have left its connections.
-            let left: Vec<_> = book.closed.iter().map(|entry| Arc::clone(&entry.listener)).collect();
+            let left: Vec<_> = book.closed.iter().filter_map(|closed| closed.listener.upgrade()).collect();
             drop(book);
             let mut left = left.into_iter().filter(|listener| &*listener.standing.name == name).peekable();
             left.peek().ok_or_else(|| fault(name, BindCause::NoSuchListener))?;
@@ -182,9 +189,11 @@ impl Handle {
     /// All listeners, in the order in which they were opened, and then closed ones that have connections left.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         let mut book = self.book();
-        book.closed.retain(|entry| entry.listener.open() > 0);
-        let all = book.entries.iter().map(|entry| (entry, true)).chain(book.closed.iter().map(|entry| (entry, false)));
-        all.map(|(entry, open)| entry.status(open)).collect()
+        book.forget_gone();
+        let open = book.entries.iter().map(|entry| status(&entry.listener, &entry.terms, &entry.places, true));
+        let left = |closed: &Closed| Some((closed.listener.upgrade()?, Arc::clone(&closed.terms)));
+        let closed = book.closed.iter().filter_map(left).map(|(listener, terms)| status(&listener, &terms, &[], false));
+        open.chain(closed).collect()
     }
 
     /// Name of the listener that has this number, open or not.
@@ -325,6 +334,10 @@ impl Book {
         self.entries.iter().position(|entry| &*entry.listener.standing.name == name)
     }
 
+    fn forget_gone(&mut self) {
+        self.closed.retain(|closed| closed.listener.upgrade().is_some_and(|listener| listener.open() > 0));
+    }
+
     fn held(&self) -> Vec<Held> {
         let of = |entry: &Entry| {
             let listener = entry.listener.standing.name.clone();
@@ -345,25 +358,23 @@ impl Book {
     }
 }
 
-impl Entry {
-    fn status(&self, open: bool) -> ListenerStatus {
-        let standing = &self.listener.standing;
-        let refused = |refusal| (refusal, standing.refused(refusal));
-        let tls = self.terms.tls.as_ref();
-        ListenerStatus {
-            number: self.listener.number,
-            open,
-            options: self.terms.options.clone(),
-            bound: self.places.iter().map(|kept| kept.bound.clone()).collect(),
-            certificates: tls.map(|tls| tls.certificates.clone()).unwrap_or_default(),
-            warnings: self.terms.warnings(),
-            connections: standing.open(),
-            accepted: standing.accepted.load(Ordering::Relaxed),
-            refused: Refusal::ALL.into_iter().map(refused).filter(|(_, count)| *count > 0).collect(),
-            bytes_in: standing.bytes_in.load(Ordering::Relaxed),
-            bytes_out: standing.bytes_out.load(Ordering::Relaxed),
-            since_unix_ms: standing.since_unix_ms,
-        }
+fn status(listener: &Listener, terms: &Terms, places: &[Kept], open: bool) -> ListenerStatus {
+    let standing = &listener.standing;
+    let refused = |refusal| (refusal, standing.refused(refusal));
+    let tls = terms.tls.as_ref();
+    ListenerStatus {
+        number: listener.number,
+        open,
+        options: terms.options.clone(),
+        bound: places.iter().map(|kept| kept.bound.clone()).collect(),
+        certificates: tls.map(|tls| tls.certificates.clone()).unwrap_or_default(),
+        warnings: terms.warnings(),
+        connections: standing.open(),
+        accepted: standing.accepted.load(Ordering::Relaxed),
+        refused: Refusal::ALL.into_iter().map(refused).filter(|(_, count)| *count > 0).collect(),
+        bytes_in: standing.bytes_in.load(Ordering::Relaxed),
+        bytes_out: standing.bytes_out.load(Ordering::Relaxed),
+        since_unix_ms: standing.since_unix_ms,
     }
 }
 

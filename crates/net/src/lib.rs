@@ -19,6 +19,7 @@ mod extra;
 mod gate;
 mod handover;
 mod inherited;
+mod known;
 mod linger;
 mod listen;
 mod listener;

@@ -19,6 +19,7 @@ use crate::clock::{Clock, Origin};
 use crate::dock::Docks;
 use crate::drain::Drains;
 use crate::gate::Gate;
+use crate::known::Known;
 use crate::listen::{BoundTo, Listening};
 use crate::orders::Orders;
 use crate::pool::Pool;
@@ -116,6 +117,7 @@ pub fn start<E: Engine>(
                 acceptor: Acceptor::new(node_max),
                 gate: Gate::new(usize::from(shard)),
                 drains: Drains::default(),
+                known: Known::default(),
                 rechecks: Rechecks::default(),
                 poll,
                 events: Events::with_capacity(EVENTS),

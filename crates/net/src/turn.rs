@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::dock::Turned;
 use crate::drain::Drains;
 use crate::gate::{Gate, Yard};
+use crate::known::Known;
 use crate::listener::Ending;
 use crate::node::Inner;
 use crate::orders::{Order, Orders};
@@ -44,6 +45,10 @@ pub trait Engine {
     /// These are the terms of a listener's clients from here on.
     fn set_profile(&mut self, listener: u16, profile: Arc<Profile>) {
         let _ = (listener, profile);
+    }
+    /// Nothing is left of a listener: its number may come back with another meaning.
+    fn forget_profile(&mut self, listener: u16) {
+        let _ = listener;
     }
     /// Ends connections of a listener, at most so many. Gives the number of those that are left.
     fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, now: Instant) -> usize {
@@ -85,6 +90,7 @@ pub(crate) struct Loop<E> {
     pub(crate) acceptor: Acceptor,
     pub(crate) gate: Gate,
     pub(crate) drains: Drains,
+    pub(crate) known: Known,
     pub(crate) rechecks: Rechecks,
     pub(crate) poll: Poll,
     pub(crate) events: Events,
@@ -134,6 +140,7 @@ impl<E: Engine> Loop<E> {
             self.rechecks.work(&mut self.sockets, now);
             end = self.engine.turn(&mut self.sockets, ClockReading { now, unix_ms });
             self.sockets.end_of_turn();
+            self.known.look(now, |listener| self.engine.forget_profile(listener));
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
             if self.stopping && self.has_finished(now) {
                 self.orders().close();
@@ -174,7 +181,8 @@ impl<E: Engine> Loop<E> {
         }
         let deadline = if self.stopping { Some(self.node.stop.deadline()) } else { None };
         let rests = self.acceptor.rested_until();
-        let ours = [self.gate.next(), self.drains.next(), self.rechecks.next(), self.sockets.linger_next()];
+        let ours =
+            [self.gate.next(), self.drains.next(), self.known.next(), self.rechecks.next(), self.sockets.linger_next()];
         let all = [end.next, rests, deadline].into_iter().chain(ours);
         let next = all.flatten().min()?;
         Some(Duration::from_millis(next.ms_since(now)))
@@ -211,6 +219,7 @@ impl<E: Engine> Loop<E> {
             match order {
                 Order::Terms { listener, terms, done: _done } => {
                     self.engine.set_profile(listener.number, Arc::clone(&terms.options.profile));
+                    self.known.note(&listener);
                     self.rechecks.add(&listener, &terms, now);
                     if let Err(fault) = self.acceptor.change(&listener, &terms) {
                         self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));
@@ -227,9 +236,13 @@ impl<E: Engine> Loop<E> {
                         ));
                     }
                 }
-                Order::Silence { place, at_once, done } => self.acceptor.silence(place, at_once, done),
+                Order::Silence { place, at_once, done } => {
+                    self.known.stir();
+                    self.acceptor.silence(place, at_once, done);
+                }
                 Order::End(_, Ending::Keep) => {}
                 Order::End(listener, ending) => {
+                    self.known.stir();
                     let over_ms = if let Ending::Drain { over_ms } = ending { over_ms } else { 0 };
                     self.gate.dismiss(&listener);
                     self.drains.add(listener, now, over_ms);
@@ -388,6 +401,10 @@ impl Engine for Shard<Transport> {
 
     fn set_profile(&mut self, listener: u16, profile: Arc<Profile>) {
         Self::set_profile(self, listener, profile);
+    }
+
+    fn forget_profile(&mut self, listener: u16) {
+        Self::forget_profile(self, listener);
     }
 
     fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, now: Instant) -> usize {

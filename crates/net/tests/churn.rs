@@ -65,10 +65,11 @@ fn a_thousand_listeners_come_and_go_without_loss_elsewhere_and_without_a_trace()
     println!("{CYCLES} cycles beside {} rounds of echoes", rounds.load(Ordering::Relaxed));
     assert!(rounds.load(Ordering::Relaxed) > 0);
     // What the guests have left behind lingers for a moment.
-    while descriptors() > before || handle.listeners().len() > 1 {
+    while descriptors() > before || handle.listeners().len() > 1 || lines.profiles().len() > 2 {
         std::thread::yield_now();
     }
     assert_eq!(descriptors(), before);
+    assert_eq!(lines.profiles().iter().copied().collect::<Vec<_>>(), [(0, 0), (1, 0)], "one at each shard");
     let left = handle.listeners();
     assert_eq!((left.len(), left[0].refused.len()), (1, 0));
     assert_eq!(lines.about("Fault"), 0);

@@ -1,16 +1,16 @@
 //! An engine that echoes, and a node of such engines.
 #![allow(dead_code, reason = "each test takes of it what it needs")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use breakwater_contract::Completion;
 use breakwater_net::{Bind, Engine, Handle, Journal, ListenerOptions, Node, Options, Sockets, Transport};
 use breakwater_proto::Instant;
-use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
+use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, Profile, ReadOutcome, Ready, TurnEnd, WriteOutcome};
 
 /// Echoes; a connection that sends `q` is told `bye` and closed with whatever else it sent unread.
 #[derive(Default)]
@@ -23,6 +23,7 @@ pub(crate) struct Echo {
     pub(crate) shard: u16,
     /// Answers of slow planes.
     answers: Vec<u32>,
+    lines: Lines,
 }
 
 impl Echo {
@@ -118,16 +119,29 @@ impl Engine for Echo {
         }
     }
 
+    fn set_profile(&mut self, listener: u16, _: Arc<Profile>) {
+        self.lines.profiles().insert((self.shard, listener));
+    }
+
+    fn forget_profile(&mut self, listener: u16) {
+        assert!(!self.open.contains(&Some(listener)), "somebody lives by it");
+        assert!(self.lines.profiles().remove(&(self.shard, listener)), "it was there");
+    }
+
     fn drain(&mut self, sockets: &mut Sockets, listener: u16, at_most: usize, _: Instant) -> usize {
         self.dismiss(sockets, at_most, |of| of == listener)
     }
 }
 
-/// Keeps what it is told.
+/// Keeps what it is told; and which shards know the terms of which listeners.
 #[derive(Clone, Default)]
-pub(crate) struct Lines(pub(crate) Arc<Mutex<Vec<String>>>);
+pub(crate) struct Lines(pub(crate) Arc<Mutex<Vec<String>>>, Arc<Mutex<BTreeSet<(u16, u16)>>>);
 
 impl Lines {
+    pub(crate) fn profiles(&self) -> MutexGuard<'_, BTreeSet<(u16, u16)>> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn about(&self, what: &str) -> usize {
         self.0.lock().expect("no panic in here").iter().filter(|line| line.contains(what)).count()
     }
@@ -152,7 +166,8 @@ pub(crate) fn serve(shards: u16, options: &Options, patient: bool) -> (Node, Soc
     assert!(faults.is_empty(), "{faults:?}");
     let lines = Lines::default();
     let journal = lines.clone();
-    let engine = move |shard, _| Echo { patient, shard, ..Echo::default() };
+    let told = lines.clone();
+    let engine = move |shard, _| Echo { patient, shard, lines: told.clone(), ..Echo::default() };
     let node = breakwater_net::start(listening, shards, options, engine, |_| Box::new(journal.clone()))
         .expect("threads can be started");
     let address = node.addresses()[0];
