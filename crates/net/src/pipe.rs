@@ -36,6 +36,8 @@ const FINISHED: u8 = 1;
 const FAR_GONE: u8 = 2;
 /// The shard's end is gone.
 const NEAR_GONE: u8 = 4;
+/// The client is not to be here any more.
+const CONDEMNED: u8 = 8;
 
 /// The pipe is on its way between two shards.
 const NOWHERE: u64 = u64::MAX;
@@ -156,6 +158,11 @@ impl NearEnd {
         self.pipe.home.store(NOWHERE, Ordering::SeqCst);
     }
 
+    /// Says that the client has lost what let it in: whoever ends its connection is to say so.
+    pub(crate) fn condemn(&self) {
+        self.pipe.flags.fetch_or(CONDEMNED, Ordering::SeqCst);
+    }
+
     /// Reads what there is. None: the other thread is at it in this moment, and no edge will come.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<ReadOutcome> {
         let mut count = self.read_taken(buffer);
@@ -257,6 +264,11 @@ impl FarEnd {
         if self.pipe.flags.fetch_or(FINISHED, Ordering::SeqCst) & FINISHED == 0 {
             self.pipe.tell();
         }
+    }
+
+    /// The client is to be turned out rather than seen off.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.pipe.flags() & CONDEMNED != 0
     }
 
     /// The shard has closed. What it wrote before can still be taken; to be asked before [`FarEnd::take`].

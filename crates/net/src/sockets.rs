@@ -8,14 +8,15 @@ use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Driver, Event, Mail, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 use breakwater_transport::layers::{Gave, LayerFault, Scratch, Took};
 use breakwater_transport::sniff::{Sniffed, sniff};
-use breakwater_transport::tls::{ClientCheck, Tls};
+use breakwater_transport::tls::ClientCheck;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustls::pki_types::CertificateDer;
 
 use crate::Journal;
 use crate::bell::Bell;
 use crate::connections::{BESIDE, BROKEN, Connections, ENDED, Held, LAST_WORDS, WATCHED};
-use crate::extra::{Extra, Via};
+use crate::extra::{Extra, Piped, Via};
 use crate::gate::words;
 use crate::linger::Linger;
 use crate::listener::Protocols;
@@ -135,9 +136,15 @@ impl Sockets {
         self.linger.add(stream, words, self.now, self.now.plus_ms(self.linger_ms));
     }
 
-    /// The transport of a connection whose bytes come from another thread.
-    pub(crate) fn transport_of_pipe(pipe: NearEnd, identity: Option<Box<Identity>>, pass: Pass) -> Transport {
-        Transport { stream: None, extra: Some(Box::new(Extra { identity, via: Via::Pipe(pipe) })), pass }
+    /// The transport of a connection whose bytes come from another thread, and which has shown this chain of certificates.
+    pub(crate) fn transport_of_pipe(
+        near: NearEnd,
+        identity: Option<Box<Identity>>,
+        chain: Vec<CertificateDer<'static>>,
+        pass: Pass,
+    ) -> Transport {
+        let via = Via::Pipe(Piped { near, chain, fault: None });
+        Transport { stream: None, extra: Some(Box::new(Extra { identity, via })), pass }
     }
 
     /// Connections of a listener on this shard.
@@ -168,11 +175,10 @@ impl Sockets {
             slot = self.connections.next_beside(slot)?;
             let is_theirs = |listener: &Arc<Listener>| Arc::ptr_eq(&listener.standing, standing);
             if self.passes.listener(slot).is_some_and(is_theirs)
-                && let Some((_, _, Extra { via: Via::Layers(layers), .. })) = self.connections.get_beside(slot)
-                && let Some(chain) = layers.tls().and_then(Tls::peer_certificates)
+                && let Some((_, _, extra)) = self.connections.get_beside(slot)
+                && let Some(counts) = extra.judge(check, self.unix_ms / 1000)
             {
-                if let Err(fault) = check.check(chain, self.unix_ms / 1000) {
-                    layers.condemn(fault);
+                if !counts {
                     self.again.push((slot, BOTH));
                 }
                 return Some(slot);
@@ -298,7 +304,7 @@ impl Driver for Sockets {
     fn take(&mut self, slot: u32) -> Transport {
         let Held { mut stream, extra, flags } = self.connections.remove(slot).expect("the shard takes what it has");
         if let Some(Extra { via: Via::Pipe(pipe), .. }) = extra.as_deref() {
-            pipe.leave();
+            pipe.near.leave();
         }
         if flags & WATCHED != 0
             && let Some(stream) = &mut stream
@@ -313,7 +319,7 @@ impl Driver for Sockets {
 
     fn place(&mut self, slot: u32, transport: Transport) -> bool {
         if let Some(Extra { via: Via::Pipe(pipe), .. }) = transport.extra.as_deref() {
-            self.again.push((slot, pipe.settle(self.shard, slot)));
+            self.again.push((slot, pipe.near.settle(self.shard, slot)));
         }
         self.owing += u32::from(transport.extra.as_ref().is_some_and(|extra| extra.owes()));
         self.connections.insert(slot, transport.stream, transport.extra);
@@ -355,7 +361,8 @@ impl Driver for Sockets {
     fn fault(&self, slot: u32) -> Option<String> {
         match &self.connections.extra(slot)?.via {
             Via::Layers(layers) => layers.fault().map(ToString::to_string),
-            _ => None,
+            Via::Pipe(pipe) => pipe.fault.as_ref().map(ToString::to_string),
+            Via::Socket => None,
         }
     }
 
@@ -397,7 +404,8 @@ impl Sockets {
                 read_outcome(took, flags)
             }
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => read(stream, flags, buffer),
-            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.read(buffer).unwrap_or_else(|| {
+            Some((_, _, Extra { via: Via::Pipe(Piped { fault: Some(_), .. }), .. })) => ReadOutcome::Failed,
+            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.near.read(buffer).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
                 ReadOutcome::WouldBlock
             }),
@@ -424,7 +432,7 @@ impl Sockets {
                 }
             }
             Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => write(stream, flags, bytes),
-            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.write(bytes).unwrap_or_else(|| {
+            Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.near.write(bytes).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
                 WriteOutcome::WouldBlock
             }),

@@ -29,9 +29,8 @@ use crate::sockets::Sockets;
 const OVERLOAD_FACTOR: u32 = 8;
 const OVERLOAD_MIN: u32 = 64;
 
-/// Reason codes of MQTT 5.0, as error codes of QUIC connections.
+/// Reason code of MQTT 5.0, as the error code of the QUIC connection.
 const BUSY: u32 = 0x89;
-const NOT_AUTHORIZED: u32 = 0x87;
 
 /// Phases of a door: people are let in; they are turned away while the last ones are still there; nobody is there.
 const OPEN: u8 = 0;
@@ -63,6 +62,9 @@ struct Guest {
     entrance: Arc<Entrance>,
     address: SocketAddr,
 }
+
+/// What a client has shown.
+type Shown = (Option<Box<Identity>>, Vec<CertificateDer<'static>>);
 
 impl Door {
     pub(super) fn new(
@@ -173,16 +175,16 @@ impl Guest {
             Err(_) => return self.refuse(Refusal::TimedOut, ""),
         };
         drop(step);
-        let identity = match self.identity(&connection) {
-            Ok(identity) => identity,
+        let (identity, chain) = match self.identity(&connection) {
+            Ok(shown) => shown,
             Err(fault) => {
-                connection.close(VarInt::from_u32(NOT_AUTHORIZED), fault.as_bytes());
+                connection.close(VarInt::from_u32(junction::NOT_AUTHORIZED), fault.as_bytes());
                 return self.refuse(Refusal::Tls, &fault);
             }
         };
         let docks = Arc::clone(&self.door.docks);
         let (near, far) = pipe(Arc::clone(&docks));
-        let transport = Sockets::transport_of_pipe(near, identity, pass);
+        let transport = Sockets::transport_of_pipe(near, identity, chain, pass);
         let shard = self.door.turn.fetch_add(1, Ordering::Relaxed) % docks.shards();
         if !docks.arrive(shard, self.peer(), transport) {
             connection.close(VarInt::from_u32(BUSY), b"the broker has no room for more connections");
@@ -192,15 +194,20 @@ impl Guest {
         junction::run(connection, control, far).await;
     }
 
-    /// What the client's certificate says, checked as it stands today: the handshake may have been an abbreviated one.
-    fn identity(&self, connection: &Connection) -> Result<Option<Box<Identity>>, String> {
-        let Some(check) = self.entrance.terms.tls.as_ref().and_then(ServerTls::client_check) else { return Ok(None) };
+    /// What the client's certificate says, checked as it stands today: the handshake may have been an abbreviated one. With
+    /// its chain, which is to be looked at again.
+    fn identity(&self, connection: &Connection) -> Result<Shown, String> {
+        let nothing = (None, Vec::new());
+        let Some(check) = self.entrance.terms.tls.as_ref().and_then(ServerTls::client_check) else {
+            return Ok(nothing);
+        };
         let shown = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let Some(chain) = shown.filter(|chain| !chain.is_empty()) else { return Ok(None) };
+        let Some(chain) = shown.filter(|chain| !chain.is_empty()) else { return Ok(nothing) };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         check.check(&chain, now_s).map_err(|fault| fault.to_string())?;
-        let Some(options) = &self.entrance.terms.options.tls else { return Ok(None) };
-        identity(&chain, options).map(|identity| Some(Box::new(identity))).map_err(|fault| fault.to_string())
+        let Some(options) = &self.entrance.terms.options.tls else { return Ok(nothing) };
+        let identity = identity(&chain, options).map_err(|fault| fault.to_string())?;
+        Ok((Some(Box::new(identity)), *chain))
     }
 
     fn peer(&self) -> Peer {

@@ -25,6 +25,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) enum End {
     /// The shard has closed it, and all it said is on its way.
     Closed,
+    /// The shard has closed it, because the certificate of the client does not count any more.
+    Condemned,
     /// The client has broken a rule of streams.
     Breach(Breach),
     /// The connection or its control stream is gone.
@@ -69,13 +71,17 @@ pub(super) async fn run(connection: Connection, control: (SendStream, RecvStream
             }
             connection.close(VarInt::from_u32(0), b"");
         }
+        End::Condemned => {
+            connection.close(VarInt::from_u32(NOT_AUTHORIZED), b"the certificate does not count any more")
+        }
         End::Breach(breach) => connection.close(VarInt::from_u32(PROTOCOL_ERROR), breach.text().as_bytes()),
         End::Lost => connection.close(VarInt::from_u32(0), b""),
     }
 }
 
-/// Reason code 0x82 of MQTT 5.0, as the error code of the QUIC connection.
+/// Reason codes of MQTT 5.0, as error codes of the QUIC connection.
 const PROTOCOL_ERROR: u32 = 0x82;
+pub(super) const NOT_AUTHORIZED: u32 = 0x87;
 
 impl Junction {
     fn poll<'a>(
@@ -122,6 +128,9 @@ impl Junction {
     fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         // First of all: what the shard wrote before it closed is seen by whoever sees that.
         let closed = self.far.is_closed();
+        if closed && self.far.is_condemned() {
+            return Err(End::Condemned);
+        }
         let mut moved = self.read(cx);
         moved |= self.pass()?;
         let taken = self.take();

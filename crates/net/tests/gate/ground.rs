@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,15 +14,12 @@ use breakwater_net::{
 };
 use breakwater_proto::Instant;
 use breakwater_shard::{Batch, Clock, Driver as _, Event, Peer, ReadOutcome, Ready, TurnEnd, WriteOutcome};
-use breakwater_transport::tls::{CertificateFiles, TlsOptions};
 use breakwater_transport::upgrade;
 use breakwater_transport::ws::{Decoder, End, OpCode, Role, put_close, put_frame};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, RevokedCertParams, date_time_ymd,
-};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::authority::Authority;
 
 /// Sends back what it is sent, in order, however slowly the peer reads. A line `?` is answered with what is known of the
 /// peer, `!` with a megabyte, `q` with `bye` and the end. What follows `###` counts as what a shard can't make sense of.
@@ -178,100 +174,6 @@ impl Handoff for Heard {
     }
 }
 
-/// An authority, and what it has signed.
-pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: PathBuf,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        static FOLDERS: AtomicU32 = AtomicU32::new(0);
-        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gate-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
-        std::fs::write(folder.join("ca.pem"), issuer.pem()).expect("written");
-        Self { issuer, folder }
-    }
-
-    pub(crate) fn file(&self) -> PathBuf {
-        self.folder.join("ca.pem")
-    }
-
-    fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.serial_number = Some(name.as_bytes().to_vec().into());
-        let key = KeyPair::generate().expect("a key");
-        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
-    }
-
-    /// A list that revokes the certificates of this name.
-    pub(crate) fn revoke(&self, name: &str) -> PathBuf {
-        let revoked = RevokedCertParams {
-            serial_number: name.as_bytes().to_vec().into(),
-            revocation_time: date_time_ymd(2024, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2090, 1, 1),
-            crl_number: 1.into(),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let path = self.folder.join("list.pem");
-        let text = list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a list");
-        std::fs::write(&path, text).expect("written");
-        path
-    }
-
-    /// TLS of a server that shows a certificate of this authority.
-    pub(crate) fn server(&self) -> TlsOptions {
-        let (certificate, key) = self.sign("localhost");
-        let files = [("server.pem", certificate.pem()), ("server.key", key.serialize_pem())].map(|(name, text)| {
-            let path = self.folder.join(name);
-            std::fs::write(&path, text).expect("written");
-            path
-        });
-        let [certificate, key] = files;
-        let files = CertificateFiles { certificate, key, ..CertificateFiles::default() };
-        TlsOptions { certificates: vec![files], ..TlsOptions::default() }
-    }
-
-    /// TLS of a client that believes this authority.
-    pub(crate) fn client(&self, shows: Option<&str>, alpn: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let mut config = match shows.map(|name| self.sign(name)) {
-            Some((certificate, key)) => {
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-                builder.with_client_auth_cert(vec![certificate.der().clone()], key).expect("they fit")
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
 /// A node with one listener on a free port.
 pub(crate) struct Ground {
     node: Option<Node>,
@@ -395,9 +297,12 @@ impl Drop for Ground {
     }
 }
 
-pub(crate) fn secure(stream: TcpStream, config: Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
+pub(crate) fn secure(
+    stream: TcpStream,
+    config: impl Into<Arc<ClientConfig>>,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::try_from("localhost").expect("a name");
-    StreamOwned::new(ClientConnection::new(config, name).expect("a good configuration"), stream)
+    StreamOwned::new(ClientConnection::new(config.into(), name).expect("a good configuration"), stream)
 }
 
 /// Sends and expects the same back.

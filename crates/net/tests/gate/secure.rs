@@ -1,6 +1,7 @@
 //! TLS, alone and under WebSocket.
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 use breakwater_net::Refusal;
 use breakwater_transport::tls::ClientCertificate;
@@ -25,7 +26,7 @@ fn tls_carries_bytes_both_ways() {
 #[test]
 fn tls_that_comes_byte_by_byte_is_served() {
     let ground = ground();
-    let config = ground.authority.client(None, &[]);
+    let config = Arc::new(ground.authority.client(None, &[]));
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
     let connection = rustls::ClientConnection::new(config, name).expect("a good configuration");
     echo(&mut rustls::StreamOwned::new(connection, Drops(ground.connect())), b"slow but sure");
@@ -59,7 +60,7 @@ fn last_words_close_tls() {
 #[test]
 fn many_handshakes_at_once_wait_in_line_and_all_are_done() {
     let ground = ground();
-    let config = ground.authority.client(None, &[]);
+    let config = Arc::new(ground.authority.client(None, &[]));
     let mut streams: Vec<_> = (0..400).map(|_| secure(ground.connect(), config.clone())).collect();
     for stream in &mut streams {
         // Only the first flight.
@@ -97,7 +98,7 @@ fn clients_are_known_by_their_certificate() {
         tls.client_certificate = ClientCertificate::Required;
         tls.client_authorities = vec![authority.file()];
     });
-    let config = ground.authority.client(Some("sensor-7"), &[]);
+    let config = Arc::new(ground.authority.client(Some(&ground.authority.sign("sensor-7")), &[]));
     assert!(who(&mut secure(ground.connect(), config.clone())).ends_with(" true sensor-7"));
     // By a ticket this time, where the server gave one.
     assert!(who(&mut secure(ground.connect(), config)).ends_with(" true sensor-7"));
@@ -115,7 +116,7 @@ fn clients_whose_certificate_is_revoked_are_ended_and_no_others() {
         tls.client_certificate = ClientCertificate::Required;
         tls.client_authorities = vec![authority.file()];
     });
-    let of = |name: &str| secure(ground.connect(), ground.authority.client(Some(name), &[]));
+    let of = |name: &str| secure(ground.connect(), ground.authority.client(Some(&ground.authority.sign(name)), &[]));
     let (mut bad, mut good) = (of("sensor-7"), of("sensor-8"));
     echo(&mut bad, b"still welcome");
     echo(&mut good, b"welcome");

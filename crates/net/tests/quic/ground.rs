@@ -2,8 +2,6 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,84 +11,14 @@ use breakwater_proto::{Connect, Filters, OutPublish, Packet, QoS, Split, Subscri
 use breakwater_proto::{ForwardProperties, split};
 use breakwater_router::Router;
 use breakwater_shard::{Event, Pages, Setup, Shard};
-use breakwater_transport::tls::{CertificateFiles, TlsOptions};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::RootCertStore;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::authority::Authority;
 
 pub(crate) const V5: Version = Version::V5;
-
-/// An authority, and the certificates that it has signed.
-pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: PathBuf,
-}
-
-pub(crate) struct Signed {
-    pub(crate) chain: PathBuf,
-    pub(crate) key: PathBuf,
-    certificate: Vec<u8>,
-    private: Vec<u8>,
-}
-
-static FOLDERS: AtomicU32 = AtomicU32::new(0);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("quic-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
-        std::fs::write(folder.join("ca.pem"), issuer.pem()).expect("written");
-        Self { issuer, folder }
-    }
-
-    pub(crate) fn file(&self) -> PathBuf {
-        self.folder.join("ca.pem")
-    }
-
-    pub(crate) fn sign(&self, name: &str) -> Signed {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let (chain, private) = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
-        std::fs::write(&chain, certificate.pem()).expect("written");
-        std::fs::write(&private, key.serialize_pem()).expect("written");
-        Signed { chain, key: private, certificate: certificate.der().to_vec(), private: key.serialize_der() }
-    }
-
-    /// TLS of a client that believes this authority.
-    pub(crate) fn client(&self, shows: Option<&Signed>) -> rustls::ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let mut config = match shows {
-            Some(signed) => {
-                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signed.private.clone()));
-                builder.with_client_auth_cert(vec![signed.certificate.clone().into()], key).expect("they fit")
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"mqtt".to_vec()];
-        config
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
+/// What clients say that they speak.
+pub(crate) const MQTT: &[&str] = &["mqtt"];
 
 /// What shards have told, and whom they have let in.
 #[derive(Clone, Default)]
@@ -130,13 +58,11 @@ pub(crate) struct Ground {
 
 /// A listener of an own certificate, on a free port.
 pub(crate) fn options(authority: &Authority) -> ListenerOptions {
-    let signed = authority.sign("localhost");
-    let files = CertificateFiles { certificate: signed.chain, key: signed.key, ..CertificateFiles::default() };
     ListenerOptions {
         name: "quic.test".into(),
         bind: vec![Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))],
         protocols: Protocols { quic: true, ..Protocols::NONE },
-        tls: Some(TlsOptions { certificates: vec![files], ..TlsOptions::default() }),
+        tls: Some(authority.server()),
         ..ListenerOptions::default()
     }
 }
@@ -191,7 +117,7 @@ impl Ground {
 
     pub(crate) async fn connect(&self, client_id: &str) -> Client {
         let endpoint = endpoint();
-        let config = quic(self.authority.client(None));
+        let config = quic(self.authority.client(None, MQTT));
         let connection = dial(&endpoint, config, self.address).await.expect("it is let in");
         Client::login(endpoint, connection, client_id, None).await
     }

@@ -1,6 +1,8 @@
 //! MQTT over QUIC through real shards, with a client on `quinn`.
 #![forbid(unsafe_code)]
 
+#[path = "../authority/authority.rs"]
+mod authority;
 mod ground;
 mod our_client;
 
@@ -10,9 +12,10 @@ use breakwater_net::{AccessRule, Ending, Refusal};
 use breakwater_transport::tls::{CertificateFiles, ClientCertificate, TlsOptions};
 use quinn::{ConnectionError, ReadError};
 
+use authority::Authority;
 use ground::{
-    Authority, Client, Ground, Stream, connect, dial, endpoint, hears_puback, options, publish, quic as config, run,
-    suback, subscribe, udp,
+    Client, Ground, MQTT, Stream, connect, dial, endpoint, hears_puback, options, publish, quic as config, run, suback,
+    subscribe, udp,
 };
 
 fn count(ground: &Ground, refusal: Refusal) -> u64 {
@@ -120,7 +123,8 @@ fn a_disconnect_on_a_data_stream_ends_the_connection_and_leaves_the_will() {
         watcher.control.say(&subscribe(1, "will")).await;
         watcher.control.hears(&suback(1)).await;
         let own = endpoint();
-        let connection = dial(&own, config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+        let connection =
+            dial(&own, config(ground.authority.client(None, MQTT)), ground.address).await.expect("it is let in");
         let client = Client::login(own, connection, "client", Some("will")).await;
         client.open().await.say(&[0xE0, 0]).await;
         let ConnectionError::ApplicationClosed(close) = client.connection.closed().await else { panic!("not closed") };
@@ -155,7 +159,7 @@ fn who_disconnects_and_goes_at_once_leaves_no_will() {
         for round in 0..20_u8 {
             let own = endpoint();
             let connection =
-                dial(&own, config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+                dial(&own, config(ground.authority.client(None, MQTT)), ground.address).await.expect("it is let in");
             let mut client = Client::login(own, connection, "client", Some("will")).await;
             client.control.say(&[publish("last", 0, &[round]), vec![0xE0, 0]].concat()).await;
             client.control.send.finish().expect("it is open");
@@ -218,7 +222,7 @@ fn above_a_number_of_handshakes_clients_prove_their_address_first() {
             let (address, retries) = (socket.local_addr().expect("bound"), std::rc::Rc::default());
             let socket = tokio::net::UdpSocket::from_std(socket).expect("a socket");
             let relay = relay(socket, ground.address, std::rc::Rc::clone(&retries));
-            let config = config(ground.authority.client(None));
+            let config = config(ground.authority.client(None, MQTT));
             let client = async move {
                 let own = endpoint();
                 let connection = dial(&own, config, address).await;
@@ -242,7 +246,7 @@ fn who_opens_no_stream_is_turned_away_in_time() {
     run(async {
         let ground = Ground::new(|options, _| options.handshake_timeout_ms = 300);
         let connection =
-            dial(&endpoint(), config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+            dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address).await.expect("it is let in");
         connection.closed().await;
         ground.until(|status| status.connections == 0 && count(&ground, Refusal::TimedOut) == 1).await;
         ground.stop().await;
@@ -259,10 +263,10 @@ fn too_many_handshakes_at_once_are_refused_with_one_packet() {
         let own = endpoint();
         let mut waiting = Vec::new();
         for _ in 0..64 {
-            let config = config(ground.authority.client(None));
+            let config = config(ground.authority.client(None, MQTT));
             waiting.push(dial(&own, config, ground.address).await.expect("it is let in"));
         }
-        let refused = dial(&own, config(ground.authority.client(None)), ground.address).await;
+        let refused = dial(&own, config(ground.authority.client(None, MQTT)), ground.address).await;
         let Err(ConnectionError::ConnectionClosed(close)) = refused else { panic!("let in") };
         assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
         drop(waiting);
@@ -278,7 +282,7 @@ fn another_protocol_is_refused() {
     run(async {
         let ground = Ground::new(|_, _| {});
         for alpn in [vec![b"h3".to_vec()], Vec::new()] {
-            let mut tls = ground.authority.client(None);
+            let mut tls = ground.authority.client(None, MQTT);
             tls.alpn_protocols = alpn;
             let refused = dial(&endpoint(), config(tls), ground.address).await;
             assert!(matches!(refused, Err(ConnectionError::ConnectionClosed(_))), "{refused:?}");
@@ -293,7 +297,7 @@ fn another_protocol_is_refused() {
 fn nothing_is_taken_before_the_handshake_is_done() {
     run(async {
         let ground = Ground::new(|_, _| {});
-        let mut tls = ground.authority.client(None);
+        let mut tls = ground.authority.client(None, MQTT);
         tls.enable_early_data = true;
         let (own, config) = (endpoint(), config(tls));
         let first = dial(&own, config.clone(), ground.address).await.expect("it is let in");
@@ -324,11 +328,12 @@ fn who_is_silent_for_the_idle_timeout_is_gone_and_its_will_is_sent() {
     run(async {
         let ground = Ground::new(|options, _| options.quic.idle_timeout_ms = 300);
         let own = endpoint();
-        let connection = dial(&own, config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+        let connection =
+            dial(&own, config(ground.authority.client(None, MQTT)), ground.address).await.expect("it is let in");
         let silent = Client::login(own, connection, "silent", Some("will")).await;
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(std::time::Duration::from_millis(50)));
-        let mut config = config(ground.authority.client(None));
+        let mut config = config(ground.authority.client(None, MQTT));
         config.transport_config(std::sync::Arc::new(transport));
         let own = endpoint();
         let connection = dial(&own, config, ground.address).await.expect("it is let in");
@@ -349,7 +354,7 @@ fn the_bounds_of_the_listener_hold() {
         };
         let ground = Ground::new(|options, _| options.connections_max = 1);
         let client = ground.connect("alice").await;
-        refused(dial(&endpoint(), config(ground.authority.client(None)), ground.address).await);
+        refused(dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address).await);
         ground.until(|_| count(&ground, Refusal::ListenerFull) == 1).await;
         drop(client);
         ground.until(|status| status.connections == 0).await;
@@ -358,12 +363,12 @@ fn the_bounds_of_the_listener_hold() {
 
         let ground = Ground::new(|options, _| options.connections_per_address_max = 1);
         let _client = ground.connect("alice").await;
-        refused(dial(&endpoint(), config(ground.authority.client(None)), ground.address).await);
+        refused(dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address).await);
         ground.until(|_| count(&ground, Refusal::AddressFull) == 1).await;
         ground.stop().await;
 
         let ground = Ground::new(|options, _| options.access = vec![AccessRule { allow: false, network: None }]);
-        refused(dial(&endpoint(), config(ground.authority.client(None)), ground.address).await);
+        refused(dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address).await);
         ground.until(|_| count(&ground, Refusal::Denied) == 1).await;
         ground.stop().await;
     });
@@ -380,18 +385,52 @@ fn the_certificate_of_a_client_reaches_the_authenticator() {
         });
         let client = ground.authority.sign("device-1");
         let own = endpoint();
-        let shows = config(ground.authority.client(Some(&client)));
+        let shows = config(ground.authority.client(Some(&client), MQTT));
         let connection = dial(&own, shows, ground.address).await.expect("it is let in");
         let _client = Client::login(own, connection, "alice", None).await;
         assert_eq!(*ground.heard.certificates.lock().expect("names"), [Some("device-1".to_owned())]);
         let stranger = others.sign("device-2");
         for shows in [None, Some(&stranger)] {
             // A client of TLS 1.3 is done before the broker has seen its certificate.
-            if let Ok(connection) = dial(&endpoint(), config(ground.authority.client(shows)), ground.address).await {
+            if let Ok(connection) =
+                dial(&endpoint(), config(ground.authority.client(shows, MQTT)), ground.address).await
+            {
                 assert!(matches!(connection.closed().await, ConnectionError::ConnectionClosed(_)));
             }
         }
         ground.until(|_| count(&ground, Refusal::Tls) == 2).await;
+        ground.stop().await;
+    });
+}
+
+#[test]
+fn clients_whose_certificate_is_revoked_are_turned_out_and_no_others() {
+    run(async {
+        let ground = Ground::new(|options, authority| {
+            let tls = options.tls.as_mut().expect("set");
+            tls.client_certificate = ClientCertificate::Required;
+            tls.client_authorities = vec![authority.file()];
+        });
+        let come = async |name: &str, will: Option<&str>| {
+            let own = endpoint();
+            let shows = config(ground.authority.client(Some(&ground.authority.sign(name)), MQTT));
+            let connection = dial(&own, shows, ground.address).await.expect("it is let in");
+            Client::login(own, connection, name, will).await
+        };
+        let mut good = come("good", None).await;
+        good.control.say(&subscribe(1, "will")).await;
+        good.control.hears(&suback(1)).await;
+        let bad = come("bad", Some("will")).await;
+        let mut options = ground.status().options;
+        options.tls.as_mut().expect("set").revocation_lists = vec![ground.authority.revoke("bad")];
+        ground.node.handle().change(options, Ending::Keep).expect("a good change");
+        // Without a word from the client.
+        let ConnectionError::ApplicationClosed(close) = bad.connection.closed().await else { panic!("not closed") };
+        assert_eq!((close.error_code.into_inner(), &close.reason[..9]), (0x87, &b"the certi"[..]));
+        good.control.hears_message("will").await;
+        ground.until(|status| status.connections == 1).await;
+        let told = ground.heard.lines.lock().expect("no panic in there").join("\n");
+        assert!(told.contains("revoked"), "{told}");
         ground.stop().await;
     });
 }
@@ -405,9 +444,11 @@ fn a_change_shows_its_certificate_to_those_who_come_and_ends_nobody() {
         let mut changed = options(&other);
         changed.bind = vec![breakwater_net::Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
         ground.node.handle().change(changed, Ending::Keep).expect("it is open");
-        dial(&endpoint(), config(ground.authority.client(None)), ground.address).await.expect_err("another authority");
+        dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address)
+            .await
+            .expect_err("another authority");
         let own = endpoint();
-        let connection = dial(&own, config(other.client(None)), ground.address).await.expect("it is let in");
+        let connection = dial(&own, config(other.client(None, MQTT)), ground.address).await.expect("it is let in");
         Client::login(own, connection, "bob", None).await;
         alice.control.say(&[0xC0, 0]).await;
         alice.control.hears(&[0xD0, 0]).await;
@@ -421,7 +462,7 @@ fn a_closed_listener_keeps_its_connections_if_it_is_asked_to() {
         let ground = Ground::new(|_, _| {});
         let mut alice = ground.connect("alice").await;
         ground.node.handle().close("quic.test", Ending::Keep).expect("it is open");
-        dial(&endpoint(), config(ground.authority.client(None)), ground.address).await.expect_err("it is closed");
+        dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address).await.expect_err("it is closed");
         alice.control.say(&[0xC0, 0]).await;
         alice.control.hears(&[0xD0, 0]).await;
         // The port comes free with the last connection.
@@ -475,7 +516,8 @@ fn bytes_that_are_no_mqtt_end_the_connection() {
     run(async {
         let ground = Ground::new(|_, _| {});
         let own = endpoint();
-        let connection = dial(&own, config(ground.authority.client(None)), ground.address).await.expect("it is let in");
+        let connection =
+            dial(&own, config(ground.authority.client(None, MQTT)), ground.address).await.expect("it is let in");
         let mut stream = Stream::new(connection.open_bi().await.expect("a stream"));
         stream.say(b"GET / HTTP/1.1\r\n\r\n").await;
         let end = stream.recv.read(&mut [0; 8]).await;

@@ -11,7 +11,8 @@ use breakwater_client::probe::{TestArgs, run_on};
 use breakwater_client::quic::{Connected, Reader, connect as dial};
 use breakwater_net::Ending;
 
-use crate::ground::{Authority, Ground, connect, publish, run, suback, subscribe, udp};
+use crate::authority::Authority;
+use crate::ground::{Ground, MQTT, connect, publish, run, suback, subscribe, udp};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -82,7 +83,7 @@ fn hears(reader: &mut Reader, expected: &[u8]) {
 fn a_blocking_stream_carries_long_messages_and_ends_in_good_order() {
     run(async {
         let ground = Ground::new(|_, _| {});
-        let (address, tls) = (ground.address, ground.authority.client(None));
+        let (address, tls) = (ground.address, ground.authority.client(None, MQTT));
         let all = move || {
             let Connected { mut reader, mut writer, certificates, .. } =
                 dial(address, "localhost", tls, LIMIT).expect("it is let in");
@@ -118,7 +119,7 @@ fn a_blocking_stream_carries_long_messages_and_ends_in_good_order() {
 fn where_nobody_listens_nobody_answers() {
     let (socket, authority) = (udp(), Authority::new());
     let address = socket.local_addr().expect("bound");
-    let outcome = dial(address, "localhost", authority.client(None), Duration::from_millis(100));
+    let outcome = dial(address, "localhost", authority.client(None, MQTT), Duration::from_millis(100));
     let Err(fault) = outcome else { panic!("connected") };
     assert!(fault.kind() == ErrorKind::TimedOut && fault.to_string().contains("no firewall stops UDP"), "{fault}");
 }
