@@ -69,7 +69,7 @@ impl Handle {
         if book.find(&options.name).is_some() {
             return Err(fault(&options.name, BindCause::NameTaken));
         }
-        let terms = Terms::load(options)?;
+        let terms = Terms::load(options, None)?;
         let places =
             bind_places(&terms.options, &[], &book.held(), self.shards(), &|address| self.inner.quic.again(address))?;
         self.admit(&mut book, Listening { terms, places })
@@ -95,7 +95,7 @@ impl Handle {
             cause,
         })?;
         // Files first: what is bound takes the place of something.
-        let terms = Arc::new(Terms::load(options)?);
+        let terms = Arc::new(Terms::load(options, Some(&book.entries[at].terms))?);
         let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
         let fresh =
             bind_places(&terms.options, &kept, &held, self.shards(), &|address| self.inner.quic.again(address))?;

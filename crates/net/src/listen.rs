@@ -68,7 +68,7 @@ pub fn bind(listeners: Vec<ListenerOptions>, shards: u16) -> (Vec<Listening>, Ve
             faults.push(fault(BindCause::NameTaken));
             continue;
         }
-        let terms = Terms::load(options);
+        let terms = Terms::load(options, None);
         let listening = terms.and_then(|terms| {
             let places = bind_places(&terms.options, &[], &held, shards, &|_| None)?;
             Ok(Listening { terms, places })

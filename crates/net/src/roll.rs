@@ -71,12 +71,16 @@ impl Terms {
         Self { options, plain, tls: None, stapler: None, crypto: None }
     }
 
-    /// Reads the files of its TLS, if it has any.
-    pub(crate) fn load(options: ListenerOptions) -> Result<Self, BindFault> {
+    /// Reads the files of its TLS, if it has any. What clients have agreed on with `before` can be resumed, as far as that is
+    /// wise.
+    pub(crate) fn load(options: ListenerOptions, before: Option<&Self>) -> Result<Self, BindFault> {
         let fault =
             |faults| BindFault { listener: options.name.clone(), place: "".into(), cause: BindCause::Tls(faults) };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let tls = options.tls.as_ref().map(|tls| load_server(tls, now_s)).transpose().map_err(fault)?;
+        let mut tls = options.tls.as_ref().map(|tls| load_server(tls, now_s)).transpose().map_err(fault)?;
+        if let (Some(tls), Some(before)) = (&mut tls, before.and_then(|before| before.tls.as_ref())) {
+            tls.resume_from(before);
+        }
         let crypto = match (&tls, &options.tls) {
             (Some(tls), Some(files)) if options.protocols.quic => {
                 Some(Crypto::new(tls, files).map_err(|one| fault(vec![one]))?)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use breakwater_net::Refusal;
 use breakwater_transport::tls::ClientCertificate;
+use rustls::HandshakeKind;
 
+use crate::authority::Authority;
 use crate::ground::{Drops, Ground, Web, ask, echo, much, rest, secure, speaks, who};
 
 fn ground() -> Ground {
@@ -126,6 +128,30 @@ fn clients_whose_certificate_is_revoked_are_ended_and_no_others() {
     assert!(matches!(bad.read(&mut [0; 10]), Ok(0) | Err(_)));
     echo(&mut good, b"still welcome");
     ground.holds(1);
+}
+
+#[test]
+fn sessions_are_resumed_after_a_reload_and_not_under_other_rules() {
+    let ground = Ground::with(speaks(|speaks| speaks.mqtts = true), |options, authority| {
+        let tls = options.tls.as_mut().expect("it speaks TLS");
+        tls.client_certificate = ClientCertificate::Required;
+        tls.client_authorities = vec![authority.file()];
+    });
+    let config = Arc::new(ground.authority.client(Some(&ground.authority.sign("sensor-7")), &[]));
+    let kind = || {
+        let mut stream = secure(ground.connect(), Arc::clone(&config));
+        echo(&mut stream, b"and take the ticket");
+        stream.conn.handshake_kind().expect("it is done")
+    };
+    assert_eq!([kind(), kind()], [HandshakeKind::Full, HandshakeKind::Resumed]);
+    // With a certificate of its own that is new.
+    ground.change(|options| {
+        options.tls.as_mut().expect("it speaks TLS").certificates = ground.authority.server().certificates
+    });
+    assert_eq!(kind(), HandshakeKind::Resumed);
+    let other = Authority::new();
+    ground.change(|options| options.tls.as_mut().expect("it speaks TLS").client_authorities.push(other.file()));
+    assert_eq!([kind(), kind()], [HandshakeKind::Full, HandshakeKind::Resumed]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -20,11 +21,18 @@ use crate::tls::{ClientCertificate, TlsFault, TlsOptions};
 #[derive(Clone)]
 pub struct ClientCheck {
     verifier: Arc<dyn ClientCertVerifier>,
+    /// Of what it judges by.
+    digest: Digest,
 }
 
 impl ClientCheck {
     pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         self.verifier.clone()
+    }
+
+    /// Whether both judge by the same mode, authorities and lists.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.digest.as_ref() == other.digest.as_ref()
     }
 
     /// Whether `peer`, a chain that counted when its connection began, still counts at `now_s`: not revoked, not expired,
@@ -72,6 +80,7 @@ pub(crate) fn load_clients(
         add_authority(&mut roots, &file, certificate, now_s, faults, warnings);
     }
     let lists = load_lists(&options.revocation_lists, now_s, faults, warnings);
+    let digest = digest(options.client_certificate, &roots, &lists);
     if faults.len() > before {
         return None;
     }
@@ -85,12 +94,29 @@ pub(crate) fn load_clients(
         builder = builder.allow_unauthenticated();
     }
     match builder.build() {
-        Ok(verifier) => Some(ClientCheck { verifier }),
+        Ok(verifier) => Some(ClientCheck { verifier, digest }),
         Err(error) => {
             faults.push(TlsConfigFault::new(format!("client certificates can't be checked: {error}")));
             None
         }
     }
+}
+
+fn digest(mode: ClientCertificate, roots: &RootCertStore, lists: &[CertificateRevocationListDer<'_>]) -> Digest {
+    let mut context = Context::new(&SHA256);
+    let mut add = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_le_bytes());
+        context.update(bytes);
+    };
+    add(&[u8::from(mode == ClientCertificate::Required)]);
+    add(&(roots.len() as u64).to_le_bytes());
+    for root in &roots.roots {
+        add(&root.subject);
+        add(&root.subject_public_key_info);
+        add(root.name_constraints.as_deref().unwrap_or_default());
+    }
+    lists.iter().for_each(|list| add(list));
+    context.finish()
 }
 
 fn add_authority(

@@ -27,7 +27,12 @@ pub struct ServerTls {
     pub questions: Vec<(usize, OcspQuestion)>,
     resolver: Arc<Resolver>,
     clients: Option<ClientCheck>,
+    /// What is agreed on in a handshake, and goes on to hold when it is resumed.
+    agreed: Agreed,
 }
+
+/// Versions and cipher suites, and whether there is resumption at all.
+type Agreed = (Vec<TlsVersion>, Vec<Box<str>>, bool);
 
 /// Sessions that a listener remembers for clients without tickets.
 const SESSIONS_MAX: usize = 1024;
@@ -44,6 +49,23 @@ impl ServerTls {
     #[must_use]
     pub fn client_check(&self) -> Option<&ClientCheck> {
         self.clients.as_ref()
+    }
+
+    /// Takes over the keys of tickets and the sessions of what a listener had `before`, so that its clients resume what they
+    /// began there. Not if they began it under other rules about client certificates, versions or cipher suites: whoever
+    /// resumes is spared a part of what a full handshake would look at.
+    pub fn resume_from(&mut self, before: &Self) {
+        let same = match (&self.clients, &before.clients) {
+            (Some(now), Some(then)) => now.is_like(then),
+            (None, None) => true,
+            _ => false,
+        };
+        if same && self.agreed == before.agreed {
+            let mut config = ServerConfig::clone(&self.config);
+            config.ticketer = Arc::clone(&before.config.ticketer);
+            config.session_storage = Arc::clone(&before.config.session_storage);
+            self.config = Arc::new(config);
+        }
     }
 }
 
@@ -77,7 +99,10 @@ pub fn load_server(options: &TlsOptions, now_s: u64) -> Result<ServerTls, Vec<Tl
     }
     let resolver = Arc::new(Resolver::new(entries));
     match build(options, provider, &versions, resolver.clone(), clients.as_ref()) {
-        Ok(config) => Ok(ServerTls { config: Arc::new(config), certificates, warnings, questions, resolver, clients }),
+        Ok(config) => {
+            let agreed = (options.versions.clone(), options.cipher_suites.clone(), options.no_resumption);
+            Ok(ServerTls { config: Arc::new(config), certificates, warnings, questions, resolver, clients, agreed })
+        }
         Err(error) => Err(vec![TlsConfigFault::new(format!("TLS can't be set up: {error}"))]),
     }
 }

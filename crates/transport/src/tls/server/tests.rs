@@ -409,6 +409,69 @@ fn resumption_can_be_turned_off() {
     }
 }
 
+/// Whether a client that began a session with one server resumes it with the next one.
+fn resumes(before: &ServerTls, after: &ServerTls, client: &Arc<ClientConfig>) -> bool {
+    let mut client = ClientConfig::clone(client);
+    client.resumption = Resumption::in_memory_sessions(4);
+    let client = Arc::new(client);
+    handshake(&before.config, &client, "localhost").unwrap();
+    handshake(&after.config, &client, "localhost").unwrap().0.resumed()
+}
+
+#[test]
+fn sessions_outlive_a_reload_unless_the_rules_have_changed() {
+    let place = Place::new();
+    let clients = Authority::new("clients");
+    let leaf = client_leaf(&clients, |_| {});
+    let open = place.options();
+    let asks = TlsOptions {
+        client_certificate: ClientCertificate::Required,
+        client_authorities: vec![place.scratch.write("clients.pem", clients.issuer.pem())],
+        ..open.clone()
+    };
+    let after = |before: &ServerTls, options: &TlsOptions| {
+        let mut server = load(options);
+        server.resume_from(before);
+        server
+    };
+    let none =
+        clients.revoke(&[&client_leaf(&clients, |params| params.not_after = date_time_ymd(2030, 1, 1)).certificate]);
+    let list = |text: String| TlsOptions { revocation_lists: vec![place.scratch.write("l.crl", text)], ..asks.clone() };
+    for version in [&TLS12, &TLS13] {
+        let client = place.client_of(&[version], Some(vec![&leaf]));
+        let (from_open, from_asks) = (load(&open), load(&asks));
+        assert!(!resumes(&from_asks, &load(&asks), &client), "each listener has keys of its own");
+        // Twice over: what was taken over can be taken over.
+        assert!(resumes(&from_open, &after(&after(&from_open, &open), &open), &client));
+        assert!(resumes(&from_asks, &after(&from_asks, &asks), &client));
+        // Another certificate of the server is no matter.
+        let other = place.put("other", &place.authority.issue(&["localhost"], |_| {}));
+        assert!(resumes(
+            &from_asks,
+            &after(&from_asks, &TlsOptions { certificates: vec![other], ..asks.clone() }),
+            &client
+        ));
+        let optional = TlsOptions { client_certificate: ClientCertificate::Optional, ..asks.clone() };
+        let authorities = [clients.issuer.pem(), Authority::new("more").issuer.pem()].concat();
+        let more = vec![place.scratch.write("more.pem", authorities)];
+        let suites = ["TLS_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"].map(Into::into).into();
+        let listed = list(none.clone());
+        for (what, changed) in [
+            ("mode", optional),
+            ("nobody is asked", open.clone()),
+            ("authorities", TlsOptions { client_authorities: more, ..asks.clone() }),
+            ("lists", listed.clone()),
+            ("versions", TlsOptions { versions: vec![TlsVersion::Tls12, TlsVersion::Tls13], ..asks.clone() }),
+            ("suites", TlsOptions { cipher_suites: suites, ..asks.clone() }),
+        ] {
+            assert!(!resumes(&from_asks, &after(&from_asks, &changed), &client), "{what}");
+        }
+        assert!(!resumes(&from_open, &after(&from_open, &asks), &client), "now it is asked");
+        let from_listed = load(&listed);
+        assert!(resumes(&from_listed, &after(&from_listed, &list(none.clone())), &client), "the same list, read again");
+    }
+}
+
 /// Client certificates of all sorts.
 fn client_leaf(authority: &Authority, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Leaf {
     authority.issue(&[], |params| {
