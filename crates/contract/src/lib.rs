@@ -18,7 +18,7 @@ pub use auth::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Certifi
 pub use cluster::Cluster;
 pub use control::{Command, Control, Handoff, HttpStream, Kicked, Lost, Revoked, Visit};
 pub use metric::{Counters, Metric};
-pub use store::{MessageLog, RetainedStore, SessionStore};
+pub use store::Store;
 pub use tap::Tap;
 
 /// Names one question that a shard has asked and not yet had answered.
@@ -53,19 +53,22 @@ pub enum Completion {
         /// The answer: never `Ask`.
         verdict: Verdict,
     },
-    /// What was submitted under this token is durable (or is not, and never will be).
+    /// What was submitted under this token is as durable as was asked for (or is not).
     Durable {
         /// The batch.
         token: Token,
-        /// `false`: the store refused or failed; the acknowledgement carries an error.
+        /// `false`: the store failed; the acknowledgement carries an error. What was submitted may still be found after a
+        /// crash that comes next.
         stored: bool,
+        /// Where its messages are, one for each [`store::Change::Message`], in order; empty if it was not stored.
+        positions: Box<[store::Position]>,
     },
-    /// To [`SessionStore::load`].
-    Session {
+    /// To [`Store::ask`].
+    Read {
         /// The question.
         token: Token,
-        /// Stored state, or none.
-        record: Option<Box<store::SessionRecord>>,
+        /// The answer.
+        answer: store::Answer,
     },
 }
 

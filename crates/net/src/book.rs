@@ -311,7 +311,7 @@ impl Completions for Handle {
         let (Completion::Auth { token, .. }
         | Completion::Authorized { token, .. }
         | Completion::Durable { token, .. }
-        | Completion::Session { token, .. }) = &completion;
+        | Completion::Read { token, .. }) = &completion;
         let shard = usize::from(token.shard);
         // A shard that takes none any more has nobody who waits for one.
         if let Some(orders) = self.inner.orders.get(shard)

@@ -290,7 +290,7 @@ impl<T: Send> Shard<T> {
                 Completion::Auth { token, step } => self.on_auth_step(driver, token, step),
                 Completion::Authorized { token, verdict } => self.on_authorized(token, verdict),
                 // Sessions and messages live in memory: nothing of this kind is asked for.
-                Completion::Durable { .. } | Completion::Session { .. } => {
+                Completion::Durable { .. } | Completion::Read { .. } => {
                     self.counters.bump(Metric::DroppedGone);
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! One writer, records of 120 bytes, a commit or an fdatasync per batch. Prints a table: records per second (of the disk as
 //! loaded as it is), CPU per record, bytes handed to write(2) and bytes sent to the disk per record (both of /proc/self/io).
+#![expect(clippy::print_stdout, reason = "it talks to the terminal")]
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -1,49 +1,35 @@
-//! Implementations of the store contracts.
+//! Implementations of the store contract.
 //!
-//! So far one: [`Memory`], where nothing outlives the process and so nothing has to be written. Sessions, queues and
-//! retained messages live in the shards and the router; this says so in the words of the contract.
+//! [`Embedded`] keeps everything in a folder: changes in a log, synced in groups, and what they come to in an index beside it.
+//! [`Memory`] keeps everything in memory and is what the tests hold the other one against.
+//!
+//! ```text
+//! submit ─► writer ─► log (one frame, one sync per group) ─► answers
+//!                        └─► overlay ─► folder ─► index (redb)
+//! ask ─────► reader: index, overlays above it, messages from the log
+//! ```
 //!
 //! Not here: MQTT rules.
 #![forbid(unsafe_code)]
 
-use breakwater_contract::Token;
-use breakwater_contract::store::{
-    Loaded, LogRecord, MessageLog, RetainedStore, SessionRecord, SessionStore, Submitted,
-};
-use breakwater_proto::Message;
+mod bytes;
+mod disk;
+mod embedded;
+mod engine;
+mod findings;
+mod folder;
+mod index;
+mod log;
+mod memory;
+mod overlay;
+mod reader;
+mod record;
+mod shared;
+mod writer;
 
-/// Keeps nothing: what is durable is exactly what is in memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Memory;
-
-impl SessionStore for Memory {
-    fn load(&self, _token: Token, _client_id: &str) -> Loaded {
-        Loaded::Now(None)
-    }
-
-    fn save(&self, _token: Token, _batch: &[SessionRecord]) -> Submitted {
-        Submitted::Durable
-    }
-
-    fn remove(&self, _token: Token, _client_ids: &[&str]) -> Submitted {
-        Submitted::Durable
-    }
-}
-
-impl MessageLog for Memory {
-    fn append(&self, _token: Token, _batch: &[LogRecord]) -> Submitted {
-        Submitted::Durable
-    }
-
-    fn is_volatile(&self) -> bool {
-        true
-    }
-}
-
-impl RetainedStore for Memory {
-    fn put(&self, _token: Token, _batch: &[(u64, Message)]) -> Submitted {
-        Submitted::Durable
-    }
-
-    fn restore(&self, _each: &mut dyn FnMut(u64, Message)) {}
-}
+pub use disk::{Crash, Disk, DiskFile, Fault, FaultKind, RealDisk, SimulatedDisk};
+pub use embedded::Embedded;
+pub use engine::{Engine, Options, Tell};
+pub use findings::OpenFault;
+pub use log::{Frame, read_frame};
+pub use memory::Memory;

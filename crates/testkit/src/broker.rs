@@ -243,7 +243,7 @@ impl Broker {
             Completion::Auth { token, .. }
             | Completion::Authorized { token, .. }
             | Completion::Durable { token, .. }
-            | Completion::Session { token, .. } => token.shard,
+            | Completion::Read { token, .. } => token.shard,
         };
         world.shards[usize::from(shard)].complete(completion);
         world.wake(shard);

@@ -295,7 +295,7 @@ fn an_answer_of_a_slow_plane_reaches_the_shard_that_asked() {
     echo(&mut connect(first), b"here");
     for (shard, slot) in [(0, 10), (2, 11), (2, 12), (9, 13)] {
         let token = Token { shard, slot, generation: 0, sequence: 0 };
-        handle.complete(Completion::Durable { token, stored: true });
+        handle.complete(Completion::Durable { token, stored: true, positions: Box::default() });
     }
     while lines.about("durable") < 3 {
         std::thread::yield_now();

@@ -1,0 +1,291 @@
+//! The store without its threads: whoever holds it says when which part takes a step, and what time it is.
+//!
+//! So a simulation can play it on one thread and a simulated disk; [`crate::Embedded`] is this with three threads.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use breakwater_contract::store::{
+    Answer, Change, Durability, Health, Question, Restored, SessionNumber, Store, Submitted,
+};
+use breakwater_contract::{Completions, Token};
+use redb::ReadableTable as _;
+
+use crate::disk::Disk;
+use crate::findings::{Findings, OpenFault};
+use crate::folder::Folder;
+use crate::index::{self, Index};
+use crate::log::{self, BODY_MAX, Log, Replay};
+use crate::overlay::Overlay;
+use crate::reader::{Asked, Reader, Unread};
+use crate::record::{Encoder, Epoch};
+use crate::shared::{Shared, State};
+use crate::writer::{Submission, Writer};
+
+/// How a store is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Length from which a segment takes nothing more.
+    pub segment_bytes: u64,
+    /// Memory for what is not folded into the index yet; at twice that nothing more is taken.
+    pub fold_bytes: usize,
+    /// Length of the log that is folded at once.
+    pub fold_log_bytes: u64,
+    /// Longest time until something is folded.
+    pub fold_interval_ms: u64,
+    /// Memory for what the index has read.
+    pub cache_bytes: usize,
+    /// Bytes that may wait to be written; a batch beyond that is refused.
+    pub waiting_bytes_max: usize,
+    /// Questions that may wait.
+    pub questions_max: usize,
+    /// How long the first batch waits for others. What comes while the disk syncs goes together anyway.
+    pub commit_delay: Duration,
+    /// Unix time, in milliseconds, at which the clock of the messages' expiry began.
+    pub epoch_unix_ms: u64,
+    /// For a new store: a random number, so that nobody can write what looks like a part of the log.
+    pub salt: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 << 20,
+            fold_bytes: 32 << 20,
+            fold_log_bytes: 64 << 20,
+            fold_interval_ms: 30_000,
+            cache_bytes: 32 << 20,
+            waiting_bytes_max: 64 << 20,
+            questions_max: 1 << 16,
+            commit_delay: Duration::ZERO,
+            epoch_unix_ms: 0,
+            salt: 0,
+        }
+    }
+}
+
+/// Says a thing to the operator.
+pub type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
+/// An open store.
+pub struct Engine {
+    shared: Arc<Shared>,
+    submissions: Sender<Submission>,
+    questions: Sender<Asked>,
+    writer: Mutex<Writer>,
+    reader: Mutex<Reader>,
+    folder: Mutex<Folder>,
+    /// Rings when there is something to fold.
+    pub(crate) bell: (Sender<()>, Mutex<Receiver<()>>),
+    options: Options,
+    /// Of sessions that subscribe, queue and so on: how many bytes a batch took to encode last, so that the next needs one
+    /// allocation.
+    usual_bytes: AtomicUsize,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+impl Engine {
+    /// Opens the store on a disk, or makes one.
+    ///
+    /// # Errors
+    /// If somebody else has it, if a later version wrote it, or if the disk can't be read. Damage is no error: what is
+    /// damaged is set aside, and `tell` is told.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        completions: Arc<dyn Completions>,
+        tell: Tell,
+    ) -> Result<Engine, OpenFault> {
+        let lock = disk.lock()?.ok_or(OpenFault::Locked)?;
+        disk.make_folder(log::FOLDER)?;
+        let mut findings = Findings::default();
+        let index = Index::open(Arc::clone(&disk), options.cache_bytes, &mut findings)?;
+        let known = Known::read(&index).map_err(|why| std::io::Error::other(format!("{}: {why}", index::PATH)))?;
+        let (state, found) = recover(&*disk, &index, &known, &options, &mut findings)?;
+        let next_session = known.next_session.max(state.active.next_session).max(1);
+        let salt = found.salt;
+        let epoch = Epoch(options.epoch_unix_ms);
+        for told in &findings.told {
+            tell(told);
+        }
+        let log = Log::new(Arc::clone(&disk), options.segment_bytes, found);
+        let shared = Arc::new(Shared::new(disk, index, epoch, salt, state, next_session, tell));
+        shared.damages.store(findings.damages, Ordering::Relaxed);
+        let (submissions, inbox) = channel();
+        let (questions, asked) = channel();
+        let (ring, bell) = channel();
+        Ok(Engine {
+            writer: Mutex::new(Writer::new(
+                Arc::clone(&shared),
+                log,
+                inbox,
+                Arc::clone(&completions),
+                ring.clone(),
+                options,
+            )),
+            reader: Mutex::new(Reader::new(Arc::clone(&shared), asked, completions)),
+            folder: Mutex::new(Folder::new(Arc::clone(&shared))),
+            shared,
+            submissions,
+            questions,
+            bell: (ring, Mutex::new(bell)),
+            options,
+            usual_bytes: AtomicUsize::new(256),
+            _lock: lock,
+        })
+    }
+
+    /// Writes what was submitted, waiting up to `patience` for it. Answers whether there was anything.
+    pub fn write(&self, now_ms: u64, patience: Duration) -> bool {
+        lock(&self.writer).step(now_ms, patience)
+    }
+
+    /// Answers one question, waiting up to `patience` for it. Answers whether there was one.
+    pub fn read(&self, patience: Duration) -> bool {
+        lock(&self.reader).step(patience)
+    }
+
+    /// Brings the index up to date if there is something to fold. Answers whether it did.
+    pub fn fold(&self) -> bool {
+        lock(&self.folder).step()
+    }
+
+    /// Writes all that was submitted, and brings the index up to date with it.
+    pub fn settle(&self, now_ms: u64) {
+        // What is being folded first, then what came since.
+        for _ in 0..2 {
+            lock(&self.writer).settle(now_ms);
+            if !self.fold() {
+                break;
+            }
+        }
+        lock(&self.writer).settle(now_ms);
+    }
+
+    /// Answers a question at once, on the caller's thread: for tools and tests.
+    pub fn answer(&self, question: &Question) -> Answer {
+        lock(&self.reader).answer(question)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store for Engine {
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
+    fn new_session(&self) -> SessionNumber {
+        SessionNumber(self.shared.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn submit(&self, token: Token, changes: &[Change], durability: Durability) -> Submitted {
+        if self.shared.choked.load(Ordering::Relaxed) {
+            return Submitted::Refused;
+        }
+        let mut encoder = Encoder::new(self.shared.epoch);
+        encoder.bytes.reserve(self.usual_bytes.load(Ordering::Relaxed));
+        changes.iter().for_each(|change| encoder.put(change));
+        let bytes = encoder.bytes.len();
+        let before = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One batch always fits into an empty queue.
+        let full = before > 0 && before.saturating_add(bytes) > self.options.waiting_bytes_max;
+        let submission = Submission { token, records: encoder.bytes, messages: encoder.messages, durability };
+        if full || bytes > BODY_MAX - log::FRAME_ROOM || self.submissions.send(submission).is_err() {
+            self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Submitted::Refused;
+        }
+        self.usual_bytes.store(bytes.min(1 << 16), Ordering::Relaxed);
+        Submitted::Pending
+    }
+
+    fn ask(&self, token: Token, question: Question) -> Submitted {
+        let waiting = self.shared.questions.fetch_add(1, Ordering::Relaxed);
+        if waiting >= self.options.questions_max || self.questions.send(Asked { token, question }).is_err() {
+            self.shared.questions.fetch_sub(1, Ordering::Relaxed);
+            return Submitted::Refused;
+        }
+        Submitted::Pending
+    }
+
+    fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), String> {
+        lock(&self.reader).restore(each).map_err(|Unread(why)| why)
+    }
+
+    fn health(&self) -> Health {
+        self.shared.health()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// What the index knows of the store.
+struct Known {
+    covered: u64,
+    next_session: u64,
+    salt: Option<u64>,
+    references: std::collections::HashMap<u64, u64>,
+}
+
+impl Known {
+    fn read(index: &Index) -> Result<Known, redb::Error> {
+        let moment = index.moment().ok_or(redb::Error::DatabaseClosed)?;
+        let meta = moment.open_table(index::META)?;
+        let number =
+            |key: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(key)?.map(|number| number.value())) };
+        let mut references = std::collections::HashMap::new();
+        for row in moment.open_table(index::REFERENCES)?.iter()? {
+            let (first, count) = row?;
+            references.insert(first.value(), count.value());
+        }
+        Ok(Known {
+            covered: number(index::COVERED)?.unwrap_or(index::START),
+            next_session: number(index::NEXT_SESSION)?.unwrap_or(1),
+            salt: number(index::SALT)?,
+            references,
+        })
+    }
+}
+
+/// Replays the log behind the index. What grows too large for memory, as when the index was lost, is folded on the way.
+fn recover(
+    disk: &dyn Disk,
+    index: &Index,
+    known: &Known,
+    options: &Options,
+    findings: &mut Findings,
+) -> Result<(State, Replay), OpenFault> {
+    let salt = known.salt.unwrap_or(options.salt);
+    let mut active = Overlay::at(known.covered);
+    let (mut covered, mut references) = (known.covered, known.references.clone());
+    let mut unknown = 0_u64;
+    let found = log::replay(disk, known.covered, salt, findings, |position, body, proven, spans| {
+        if active.bytes > options.fold_bytes
+            && active.to <= proven
+            && let Ok(folded) = index::fold(index, &active, spans, salt)
+        {
+            covered = active.to;
+            references = folded.references;
+            let next_session = active.next_session;
+            active = Overlay { next_session, ..Overlay::at(covered) };
+        }
+        unknown += u64::from(!active.apply(position, body));
+    })?;
+    if unknown > 0 {
+        findings.lost(&format!("{unknown} frames of the log hold something that this version does not know"));
+    }
+    // What was damaged at the end may have moved it.
+    let end = found.synced + found.unsynced.len() as u64;
+    active.to = active.to.max(end);
+    let state = State { active, frozen: None, spans: found.spans.clone().into(), references, covered };
+    Ok((state, found))
+}
