@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 mod certified;
+mod challenge;
 mod client;
 mod clients;
 mod connection;
@@ -24,6 +25,7 @@ mod stamp;
 mod suites;
 
 pub use certified::EXPIRY_WARNING_DAYS;
+pub use challenge::{ACME_PROTOCOL, Challenges, Proof};
 pub use client::{ClientTlsOptions, load_client};
 pub use clients::ClientCheck;
 pub use connection::{Plain, Progress, Tls, Window};

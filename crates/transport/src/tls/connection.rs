@@ -12,6 +12,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use crate::tls::challenge::{ACME_PROTOCOL, Challenges};
 use crate::tls::fault::TlsFault;
 use crate::tls::hello::Hello;
 
@@ -27,6 +28,8 @@ pub struct Tls {
     left: Vec<u8>,
     left_at: usize,
     hello: Option<Box<Hello>>,
+    /// Until the hello has been read.
+    challenges: Option<Challenges>,
     stage: Stage,
 }
 
@@ -119,8 +122,17 @@ impl Tls {
             left: Vec::new(),
             left_at: 0,
             hello: None,
+            challenges: None,
             stage: Stage::Fresh,
         })
+    }
+
+    /// Answers a hello that asks for the proof of a name with that proof, if it is under way. The handshake then ends with the
+    /// protocol [`ACME_PROTOCOL`] agreed on, and there is nothing more to be said on that connection.
+    #[must_use]
+    pub fn answering(mut self, challenges: Challenges) -> Self {
+        self.challenges = Some(challenges);
+        self
     }
 
     /// Takes what came from the peer; `cipher` is decrypted in place and worthless afterwards. Plaintext goes to `plain`,
@@ -359,6 +371,7 @@ impl Tls {
         }
         if self.hello.is_none() && self.joined == 0 && self.is_handshaking() {
             self.hello = Hello::read(bytes).map(Box::new);
+            self.take_up_challenge()?;
         }
         let mut done = 0;
         let header_refused = !known_header(&bytes[self.joined..]);
@@ -388,6 +401,17 @@ impl Tls {
                 Err(error) => return Err(TlsFault::of(&error, self.hello.as_deref())),
             }
         }
+    }
+
+    /// Goes on as the proof that the hello asks for. Without one its protocol is none that the listener speaks.
+    fn take_up_challenge(&mut self) -> Result<(), TlsFault> {
+        let Some(challenges) = self.challenges.take() else { return Ok(()) };
+        let Some(hello) = self.hello.as_deref().filter(|hello| *hello.alpn == *ACME_PROTOCOL) else { return Ok(()) };
+        if let Some(config) = hello.server_name.as_deref().and_then(|name| challenges.find(name)) {
+            // Nothing has been said yet: a new one is as good as the one that there was.
+            self.connection = UnbufferedServerConnection::new(config).map_err(|error| TlsFault::of(&error, None))?;
+        }
+        Ok(())
     }
 
     /// Whether the next record may be processed.

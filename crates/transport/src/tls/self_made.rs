@@ -18,6 +18,8 @@ use crate::tls::{CertificateFiles, names};
 
 mod place;
 
+pub use place::put_secret;
+
 /// Stands in the names of what is made here.
 pub(crate) const ORGANIZATION: &str = "made by Breakwater for itself";
 

@@ -16,6 +16,34 @@ pub(crate) fn put(directory: &Path, name: &str, content: &[u8], secret: bool) ->
         .map_err(|error| fault(&path, &error))
 }
 
+/// Writes a file that only its owner may read, replacing what is there, at once or not at all. Its directory is made if there is
+/// none, for its owner alone.
+///
+/// # Errors
+/// One line with the file and the cure.
+pub fn put_secret(path: &Path, content: &[u8]) -> Result<(), TlsConfigFault> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("secret");
+    make_directories(directory).map_err(|error| fault(directory, &error))?;
+    put(directory, name, content, true)
+}
+
+/// A directory that was not there lasts once its parent is on disk.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_directories(parent)?;
+    }
+    match make_directory(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    parent.map_or(Ok(()), settle)
+}
+
 /// Writes several files into `directory`, which has none of them. Without a directory all of them come at once.
 pub(crate) fn put_all(directory: &Path, files: &[(&str, &[u8], bool)]) -> Result<(), TlsConfigFault> {
     if directory.exists() && !is_empty(directory) {
