@@ -231,7 +231,7 @@ impl Gate {
             if !matches!(step, Step::Again) {
                 break;
             }
-            step = guest.step(&mut self.buffer, room);
+            step = guest.step(&mut self.buffer, room, &yard.node.challenges);
         }
         match step {
             Step::Admit(extra) => {
@@ -277,6 +277,11 @@ impl Gate {
                     let _ = yard.registry.deregister(&mut guest.stream);
                     yard.sockets.dismiss(guest.stream, words);
                 }
+            }
+            Step::Proved(words) => {
+                let Some(mut guest) = self.leave(number) else { return };
+                let _ = yard.registry.deregister(&mut guest.stream);
+                yard.sockets.dismiss(guest.stream, words);
             }
             Step::Http { layers, encrypted } => {
                 let Some(guest) = self.leave(number) else { return };

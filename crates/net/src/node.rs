@@ -10,6 +10,7 @@ use std::time::Duration;
 use breakwater_contract::Handoff;
 use breakwater_proto::Instant;
 use breakwater_shard::ShardId;
+use breakwater_transport::tls::Challenges;
 use mio::{Events, Poll};
 
 use crate::accept::Acceptor;
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     /// Who serves HTTP, if anybody does.
     pub(crate) handoff: OnceLock<Arc<dyn Handoff>>,
+    /// Proofs for an ACME server, answered by every listener with TLS.
+    pub(crate) challenges: Challenges,
     origin: Origin,
 }
 
@@ -93,6 +96,7 @@ pub fn start<E: Engine>(
         docks,
         pool: Pool::default(),
         handoff: OnceLock::new(),
+        challenges: Challenges::default(),
         origin: Origin::start(),
     });
     let handle = Handle { inner };
@@ -172,6 +176,12 @@ impl Handle {
     /// Names who serves HTTP that comes to listeners which are open to it. `false`: somebody does already.
     pub fn set_handoff(&self, handoff: Arc<dyn Handoff>) -> bool {
         self.inner.handoff.set(handoff).is_ok()
+    }
+
+    /// Where proofs for an ACME server are put, so that every listener with TLS answers its questions.
+    #[must_use]
+    pub fn challenges(&self) -> Challenges {
+        self.inner.challenges.clone()
     }
 
     /// Asks all shards to say good-bye to their connections; those that are left after `drain` are cut.

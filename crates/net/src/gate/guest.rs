@@ -11,7 +11,7 @@ use breakwater_shard::Peer;
 use breakwater_transport::layers::Layers;
 use breakwater_transport::proxy::{self, Origin};
 use breakwater_transport::sniff::{self, Sniffed, sniff};
-use breakwater_transport::tls::{Tls, TlsFault};
+use breakwater_transport::tls::{ACME_PROTOCOL, Challenges, Tls, TlsFault};
 use breakwater_transport::upgrade::{self, Request, Rules};
 use breakwater_transport::ws::{Decoder, Role};
 use mio::net::TcpStream;
@@ -85,6 +85,8 @@ pub(super) enum Step {
     Admit(Option<Box<Extra>>),
     /// It speaks HTTP, and somebody may want that.
     Http { layers: Layers, encrypted: bool },
+    /// It was an ACME server that has seen what it wanted to see: these bytes are the end.
+    Proved(Vec<u8>),
     /// It is turned away, with these bytes as last words.
     Refuse { refusal: Refusal, detail: Cow<'static, str>, words: Vec<u8> },
 }
@@ -145,13 +147,13 @@ impl Guest {
     }
 
     /// Goes one step on. `room`: a handshake may be handed to the pool.
-    pub(super) fn step(&mut self, buffer: &mut [u8], room: bool) -> Step {
+    pub(super) fn step(&mut self, buffer: &mut [u8], room: bool, challenges: &Challenges) -> Step {
         if let Err(left) = self.flush() {
             return left;
         }
         match std::mem::replace(&mut self.stage, Stage::Away) {
             Stage::Proxy => self.on_proxy(buffer),
-            Stage::First => self.on_first(),
+            Stage::First => self.on_first(challenges),
             Stage::Handshake(tls) => self.on_handshake(tls, buffer, room),
             Stage::Away => Step::Wait,
             Stage::Inside(tls) => self.on_inside(tls, buffer),
@@ -211,7 +213,7 @@ impl Guest {
         Step::Again
     }
 
-    fn on_first(&mut self) -> Step {
+    fn on_first(&mut self, challenges: &Challenges) -> Step {
         let protocols = self.terms.options.protocols;
         // Nothing else to tell it from.
         if protocols == Protocols::MQTT {
@@ -227,7 +229,7 @@ impl Guest {
             Sniffed::More if self.read_closed => return Step::refuse(Refusal::Left, "with its first bytes"),
             Sniffed::More => return self.stay(Stage::First, Step::Wait),
             Sniffed::Mqtt if protocols.mqtt => return Step::Admit(None),
-            Sniffed::Tls if speaks_tls(protocols) => return self.begin_tls(),
+            Sniffed::Tls if speaks_tls(protocols) => return self.begin_tls(challenges),
             Sniffed::Http if protocols.ws || protocols.http => self.stage = Stage::Head(None),
             _ => {
                 let words = match what {
@@ -242,12 +244,12 @@ impl Guest {
         Step::Again
     }
 
-    fn begin_tls(&mut self) -> Step {
+    fn begin_tls(&mut self, challenges: &Challenges) -> Step {
         let Some(tls) = &self.terms.tls else {
             return Step::refuse(Refusal::Tls, "the listener has no certificate: set tls.certificate and tls.key");
         };
         match Tls::server(Arc::clone(&tls.config)) {
-            Ok(tls) => self.stage = Stage::Handshake(Box::new(tls)),
+            Ok(tls) => self.stage = Stage::Handshake(Box::new(tls.answering(challenges.clone()))),
             Err(fault) => return Step::refuse(Refusal::Tls, fault.to_string()),
         }
         Step::Again
@@ -270,6 +272,10 @@ impl Guest {
     fn on_inside(&mut self, mut tls: Box<Tls>, buffer: &mut [u8]) -> Step {
         let protocols = self.terms.options.protocols;
         let web = protocols.wss || protocols.https;
+        if tls.alpn() == Some(ACME_PROTOCOL.as_bytes()) {
+            tls.close_notify(&mut self.unsent);
+            return Step::Proved(std::mem::take(&mut self.unsent));
+        }
         let what = match tls.alpn() {
             Some(b"mqtt" | b"x-amzn-mqtt-ca") => Sniffed::Mqtt,
             Some(b"http/1.1") => Sniffed::Http,
