@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs all tests. What they need besides Rust is installed first, where it is absent:
 #   Debian packages   mosquitto, mosquitto-clients (clients we did not write), openssl (keys and certificates we did not
-#                     make), valgrind (instruction counts)
+#                     make), haproxy, pebble (an authority for ACME), chromium, sslscan, valgrind
+#                     (instruction counts)
 #   Python            a venv in .cache/venv with scripts/requirements.txt
 #   Node              the modules of tests/e2e/package-lock.json
 # Tests look for them in these places. On another system install them by hand; what is missing is named below, and its
@@ -18,6 +19,7 @@ debian_packages() {
     command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want+=(mosquitto)
     command -v openssl >/dev/null || want+=(openssl)
     command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || want+=(haproxy)
+    command -v pebble >/dev/null || want+=(pebble)
     command -v chromium >/dev/null || want+=(chromium fonts-dejavu-core)
     command -v openssl >/dev/null || want+=(openssl)
     command -v sslscan >/dev/null || want+=(sslscan)

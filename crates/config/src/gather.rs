@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::acme::ACME_TABLE;
 use crate::listener::{LISTENER_TABLE, Scheme};
 use crate::nearest::{meant, nearest};
 use crate::raw::{Entry, Fault, Origin, Raw};
@@ -38,6 +39,7 @@ pub(crate) type ListenerName = (Scheme, Box<str>);
 pub(crate) struct Gathered {
     pub(crate) settings: Section,
     pub(crate) zones: BTreeMap<Box<str>, Section>,
+    pub(crate) acme: BTreeMap<Box<str>, Section>,
     pub(crate) listeners: BTreeMap<ListenerName, Section>,
     /// Listeners that `--listen` names; if there are any, there are no others.
     pub(crate) listen: BTreeSet<ListenerName>,
@@ -46,7 +48,7 @@ pub(crate) struct Gathered {
     unknown: Option<Vec<Box<str>>>,
 }
 
-/// Most listeners, and most zones.
+/// Most listeners, most zones, and most certificates that are ordered.
 const SECTIONS_MAX: usize = 256;
 
 impl Gathered {
@@ -70,7 +72,8 @@ impl Gathered {
         match key[..] {
             ["listeners", kind, ref rest @ ..] if !is_setting(&key) => self.listener(entry, kind, rest),
             ["zones", name, ref rest @ ..] => self.zone(entry, name, rest),
-            ["listeners" | "zones"] if matches!(entry.raw, Raw::Section) => Ok(()),
+            ["acme", name, ref rest @ ..] => self.certificate(entry, name, rest),
+            ["listeners" | "zones" | "acme"] if matches!(entry.raw, Raw::Section) => Ok(()),
             [group] if matches!(entry.raw, Raw::Section) => section_of(group),
             _ => add(&mut self.settings, TABLE, &entry.name(), entry, |_| Ok(())),
         }
@@ -120,6 +123,24 @@ impl Gathered {
             Origin::Environment(_) => self.listeners.keys().find(alike).map_or(name.into(), |known| known.1.clone()),
             _ => name.into(),
         }
+    }
+
+    fn certificate(&mut self, entry: &Entry, name: &str, key: &[&str]) -> Result<(), String> {
+        check_name(name)?;
+        if self.acme.len() >= SECTIONS_MAX && !self.acme.contains_key(name) {
+            return Err(format!("there are more than {SECTIONS_MAX} certificates to order"));
+        }
+        if key.is_empty() && !matches!(entry.raw, Raw::Section) {
+            return Err(format!("is a section: write [acme.{name}]"));
+        }
+        let section = self.acme.entry(name.into()).or_default();
+        section.origin.get_or_insert_with(|| entry.origin.clone());
+        if key.is_empty() {
+            return Ok(());
+        }
+        let added = add(section, ACME_TABLE, &key.join("."), entry, |_| Ok(()));
+        section.spoiled |= added.is_err();
+        added
     }
 
     fn zone(&mut self, entry: &Entry, name: &str, key: &[&str]) -> Result<(), String> {
@@ -181,7 +202,7 @@ fn unknown_type(kind: &str) -> String {
 }
 
 fn section_of(group: &str) -> Result<(), String> {
-    let groups = || TABLE.iter().filter_map(|setting| setting.key.split('.').next()).chain(["zones"]);
+    let groups = || TABLE.iter().filter_map(|setting| setting.key.split('.').next()).chain(["zones", "acme"]);
     match groups().any(|known| known == group) {
         true => Ok(()),
         false => Err(format!("there is no section {}; did you mean [{}]?", quoted(group), nearest(group, groups()))),

@@ -7,6 +7,7 @@
 //! Not here: sockets, signals and threads; what a setting does.
 #![forbid(unsafe_code)]
 
+mod acme;
 mod apply;
 mod document;
 mod edit;

@@ -74,6 +74,8 @@ pub struct Listener {
     pub options: ListenerOptions,
     /// Its certificate is the one that the broker makes by itself.
     pub self_made: bool,
+    /// Section `[acme.NAME]` that its default certificate comes by.
+    pub acme: Option<Box<str>>,
     /// Somebody has said something about it; otherwise it is one of those that exist by themselves.
     pub written_down: bool,
     /// Zone that its terms come from; empty for none.

@@ -2,6 +2,7 @@
 
 use toml_edit::{Array, InlineTable, Value as Toml};
 
+use crate::acme::ACME_TABLE;
 use crate::listener::LISTENER_TABLE;
 use crate::nearest::meant;
 use crate::raw::Raw;
@@ -21,7 +22,7 @@ pub(crate) struct Known {
     pub(crate) header: usize,
 }
 
-/// Finds a key: a setting, one of a zone, one of a listener. The error says what may have been meant.
+/// Finds a key: a setting, one of a zone, of a certificate, of a listener. The error says what may have been meant.
 pub(crate) fn find(key: &str) -> Result<Known, String> {
     let parts: Vec<&str> = key.split('.').collect();
     let setting = |key: &str, header| {
@@ -30,6 +31,11 @@ pub(crate) fn find(key: &str) -> Result<Known, String> {
     };
     match parts[..] {
         ["zones", _, _, ..] => setting(&parts[2..].join("."), 2),
+        ["acme", _, _, ..] => {
+            let key = parts[2..].join(".");
+            let found = ACME_TABLE.iter().find(|setting| setting.key == key).map(|setting| known(setting, 2));
+            found.ok_or_else(|| unknown(&key, ACME_TABLE.iter().map(|setting| setting.key)))
+        }
         ["listeners", _, _, _, ..] => {
             let key = parts[3..].join(".");
             let found = LISTENER_TABLE.iter().find(|setting| setting.key == key).map(|setting| known(setting, 3));

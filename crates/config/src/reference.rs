@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::acme::ACME_TABLE;
 use crate::listener::LISTENER_TABLE;
 use crate::setting::Setting;
 use crate::table::TABLE;
@@ -85,13 +86,25 @@ A section `[zones.NAME]` holds other limits for the clients of listeners with `z
 `session` and `queue` above, but not `mqtt.max_packet_size_connect` and `mqtt.connect_timeout`.
 ";
 
+const ACME: &str = "\
+# Certificates by ACME
+
+A section `[acme.NAME]` orders a certificate from an authority such as Let's Encrypt, and renews it in time; listeners show it with
+`tls.acme = \"NAME\"`. [TLS](tls.md) tells what has to be there for it.
+
+| Setting | Default | Allowed | Counts from | Meaning |
+|---|---|---|---|---|
+";
+
 /// The whole page.
 #[must_use]
 pub fn reference() -> String {
     let mut page = String::from(HEAD);
     page.push_str("\n# Settings\n");
     tables(&mut page, TABLE, |setting| setting.key.split('.').next().unwrap_or_default());
-    let _ = write!(page, "\n{ZONES}\n{LISTENERS}");
+    let _ = write!(page, "\n{ZONES}\n{ACME}");
+    ACME_TABLE.iter().for_each(|setting| row(&mut page, setting));
+    let _ = write!(page, "\n{LISTENERS}");
     tables(&mut page, LISTENER_TABLE, |setting| match setting.key.split_once('.') {
         Some((group, _)) => group,
         None => "every listener",
@@ -107,9 +120,13 @@ fn tables<S>(page: &mut String, table: &'static [Setting<S>], group_of: fn(&Sett
             let _ = write!(page, "\n## {group}\n\n");
             page.push_str("| Setting | Default | Allowed | Counts from | Meaning |\n|---|---|---|---|---|\n");
         }
-        let default = if setting.default.is_empty() { "(none)".into() } else { format!("`{}`", setting.default) };
-        let (key, allowed, applies, meaning) =
-            (setting.key, setting.allowed(), setting.applies.in_words(), setting.meaning);
-        let _ = writeln!(page, "| `{key}` | {default} | {allowed} | {applies} | {meaning} |");
+        row(page, setting);
     }
+}
+
+fn row<S>(page: &mut String, setting: &Setting<S>) {
+    let default = if setting.default.is_empty() { "(none)".into() } else { format!("`{}`", setting.default) };
+    let (key, allowed, applies, meaning) =
+        (setting.key, setting.allowed(), setting.applies.in_words(), setting.meaning);
+    let _ = writeln!(page, "| `{key}` | {default} | {allowed} | {applies} | {meaning} |");
 }

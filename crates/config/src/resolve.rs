@@ -18,7 +18,7 @@ use crate::raw::{Fault, Origin};
 use crate::setting::Store;
 use crate::surroundings::Surroundings;
 use crate::table::TABLE;
-use crate::{document, environment, flags};
+use crate::{acme, document, environment, flags};
 
 pub use effective::Effective;
 pub(crate) use listeners::{overlap, place};
@@ -49,6 +49,8 @@ pub struct Resolved {
     /// The default listeners exist without being written down.
     pub defaults: bool,
     pub when_unavailable: WhenUnavailable,
+    /// Certificates that are ordered, by name.
+    pub acme: Vec<breakwater_acme::Options>,
     /// Those that are enabled, by type and name.
     pub listeners: Vec<Listener>,
     /// Every value with where it comes from.
@@ -120,7 +122,11 @@ pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec
     resolved.net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
     let zones = zones(&gathered, &resolved, &mut faults);
     let base = sources.file.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
-    let drafts = listeners::drafts(&gathered, &resolved, around, &around.directory.join(base), &mut faults);
+    let base = around.directory.join(base);
+    for (name, section) in &gathered.acme {
+        resolved.acme.push(acme::finish(name, section, around, &base, &mut faults));
+    }
+    let drafts = listeners::drafts(&gathered, &resolved, around, &base, &mut faults);
     listeners::finish(drafts, &gathered, &zones, around, &mut resolved, &mut faults);
     if !faults.is_empty() {
         return Err(faults);

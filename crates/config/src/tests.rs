@@ -3,6 +3,7 @@ mod hostile;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::acme::ACME_TABLE;
 use crate::listener::LISTENER_TABLE;
 use crate::{Listener, Origin, Resolved, Sources, Surroundings, TABLE, read_bounded, reference, resolve};
 
@@ -38,7 +39,7 @@ fn faults_of(sources: &Sources) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-fn faults(text: &str) -> Vec<String> {
+pub(crate) fn faults(text: &str) -> Vec<String> {
     faults_of(&sources(text, &[], &[], &[]))
 }
 
@@ -55,6 +56,7 @@ fn names(resolved: &Resolved) -> Vec<&str> {
 fn every_default_is_inside_its_bounds() {
     TABLE.iter().for_each(|setting| drop(setting.default_value()));
     LISTENER_TABLE.iter().for_each(|setting| drop(setting.default_value()));
+    ACME_TABLE.iter().for_each(|setting| drop(setting.default_value()));
 }
 
 #[test]

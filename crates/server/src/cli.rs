@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigCommand;
 use crate::log;
-use crate::remote::Listeners;
+use crate::remote::{AcmeCommand, Listeners};
 use crate::sources::{Overrides, Place, Places};
 use crate::users::UsersCommand;
 
@@ -47,6 +47,13 @@ pub(crate) enum Command {
         /// Forget its session too: subscriptions, and messages that wait for it.
         #[arg(long)]
         end_session: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the certificates that are ordered from an authority (ACME), and order one now.
+    Acme {
+        #[command(subcommand)]
+        command: Option<AcmeCommand>,
         #[command(flatten)]
         place: Place,
     },

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
         Command::Listeners { command, place } => remote::listeners(&place, command.unwrap_or_default()),
         Command::Kick { client_id, end_session, place } => remote::kick(&place, client_id, end_session),
+        Command::Acme { command, place } => remote::acme(&place, command.unwrap_or_default()),
         Command::Reload { place } => remote::reload(&place),
         Command::Status { place } => remote::status(&place),
         Command::Doctor { json, place } => doctor::run(&place, json),

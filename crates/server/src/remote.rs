@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::control::{self, Answer, ListenerRow, Request};
+use crate::control::{self, AcmeRow, Answer, ListenerRow, Request};
 use crate::sources::Place;
 use crate::{complain, print};
 
@@ -67,6 +67,28 @@ impl Default for Listeners {
     }
 }
 
+/// What to do with certificates that are ordered from an authority.
+#[derive(Subcommand)]
+pub(crate) enum AcmeCommand {
+    /// Show each one: how long it is good for, when it is ordered next, and why that failed the last time.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Order one now, whatever there is.
+    Renew {
+        /// Name of its section, such as default.
+        name: String,
+    },
+}
+
+impl Default for AcmeCommand {
+    fn default() -> Self {
+        Self::List { json: false }
+    }
+}
+
 /// What becomes of the connections of a port that is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Leftover {
@@ -94,6 +116,27 @@ pub(crate) fn reload(node: &Place) -> ExitCode {
 /// `breakwater kick`.
 pub(crate) fn kick(node: &Place, client_id: String, end_session: bool) -> ExitCode {
     report(ask(node, &Request::Kick { client_id, end_session }))
+}
+
+/// `breakwater acme`.
+pub(crate) fn acme(node: &Place, what: AcmeCommand) -> ExitCode {
+    match what {
+        AcmeCommand::List { json } => match certificates(node) {
+            Ok(rows) if json => print(format!("{:#}\n", serde_json::json!(rows)).as_bytes()),
+            Ok(rows) => report(Ok(Answer::Certificates { rows })),
+            Err(faults) => report(Err(faults)),
+        },
+        AcmeCommand::Renew { name } => report(ask(node, &Request::Renew { name })),
+    }
+}
+
+/// The certificates that a node orders.
+pub(crate) fn certificates(node: &Place) -> Result<Vec<AcmeRow>, Vec<String>> {
+    match ask(node, &Request::Certificates)? {
+        Answer::Certificates { rows } => Ok(rows),
+        Answer::Refused { faults } => Err(faults),
+        _ => Err(vec!["the broker answered something else".into()]),
+    }
 }
 
 /// `breakwater listeners`.
@@ -164,6 +207,9 @@ fn report(answer: Result<Answer, Vec<String>>) -> ExitCode {
         }
         Ok(Answer::Listeners { rows }) => {
             return print(table::listeners(&rows, now_unix_s()).as_bytes());
+        }
+        Ok(Answer::Certificates { rows }) => {
+            return print(table::certificates(&rows, now_unix_s()).as_bytes());
         }
         Ok(Answer::Refused { faults }) | Err(faults) => faults,
     };

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use breakwater_acme::{Agent, Folder};
 use breakwater_config::{Edit, Listener, Live, Plan, Resolved, apply, plan};
 use breakwater_net::{Ending, Handle};
-use breakwater_transport::tls::load_server;
 use breakwater_transport::tls::self_made::{Wanted, ensure};
+use breakwater_transport::tls::{TlsConfigFault, load_server};
 
 use crate::config;
 use crate::log::{Level, Log};
@@ -21,6 +22,8 @@ pub(crate) struct Running {
     pub(crate) places: Places,
     pub(crate) overrides: Overrides,
     pub(crate) log: Log,
+    /// Orders certificates.
+    pub(crate) agent: Agent,
     pub(crate) shards: u16,
     pub(crate) started: Instant,
     /// Held while a change is under way: they come one after the other.
@@ -46,6 +49,7 @@ impl Running {
             let plan = plan(&resolved, &wanted);
             apply(&plan, self)?;
             *resolved = wanted.taken_up(&resolved);
+            self.order(&resolved);
             Ok(plan)
         });
         self.tell(&done);
@@ -70,6 +74,13 @@ impl Running {
             }
             faults
         })
+    }
+
+    /// Names the certificates that are to be ordered.
+    pub(crate) fn order(&self, resolved: &Resolved) {
+        if let Err(fault) = self.agent.set(resolved.acme.clone()) {
+            self.log.say(Level::Error, &format!("acme: no certificate is ordered: no thread can be started: {fault}"));
+        }
     }
 
     /// How long a stop may take.
@@ -131,27 +142,39 @@ impl Live for Running {
 
 /// Makes what the broker makes by itself for a listener, and checks what it needs besides sockets. All faults at once.
 pub(crate) fn prepare(listener: &Listener) -> Vec<String> {
-    if listener.self_made
-        && let Some(folder) = self_made(listener)
-        && let Err(fault) = ensure(folder, &own_names(), now_s())
-    {
+    if let Err(fault) = make(listener) {
         return vec![format!("listener {}: {fault}", listener.options.name)];
     }
     check_files(listener)
 }
 
+fn make(listener: &Listener) -> Result<(), TlsConfigFault> {
+    let Some(folder) = made_in(listener) else { return Ok(()) };
+    if listener.self_made {
+        return ensure(folder, &own_names(), now_s()).map(drop);
+    }
+    // That of an authority comes later, or is there: until then clients meet the self-made one.
+    let Some(own) = folder.ancestors().nth(2).filter(|_| listener.acme.is_some()) else { return Ok(()) };
+    let ordered = Folder::new(folder);
+    if ordered.facts().is_some_and(|facts| !facts.self_made) {
+        return Ok(());
+    }
+    ordered.stand_in(&ensure(own, &own_names(), now_s())?.server)
+}
+
 /// Checks the files of a listener, but for those that the broker makes by itself and that may not be there yet.
 pub(crate) fn check_files(listener: &Listener) -> Vec<String> {
     let Some(tls) = &listener.options.tls else { return Vec::new() };
-    if listener.self_made && !self_made(listener).is_some_and(|folder| folder.join("server.pem").exists()) {
+    let made = listener.self_made || listener.acme.is_some();
+    if made && !tls.certificates.first().is_some_and(|files| files.certificate.exists()) {
         return Vec::new();
     }
     let faults = load_server(tls, now_s()).err().unwrap_or_default();
     faults.iter().map(|fault| format!("listener {}: {fault}", listener.options.name)).collect()
 }
 
-/// The folder of the certificate that the broker makes by itself.
-fn self_made(listener: &Listener) -> Option<&std::path::Path> {
+/// The folder of the certificate that the broker makes or orders by itself.
+fn made_in(listener: &Listener) -> Option<&std::path::Path> {
     listener.options.tls.as_ref()?.certificates.first()?.certificate.parent()
 }
 

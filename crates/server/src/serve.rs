@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use breakwater_acme::Agent;
 use breakwater_config::{Resolved, WhenUnavailable};
 use breakwater_net::{Listening, Node, Transport};
 use breakwater_router::Router;
@@ -86,11 +87,16 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let node = start(listening, shards, &resolved, &door, &log)?;
     door.open(&node.handle(), &log)?;
     let (handle, journal) = (node.handle(), log.clone());
+    let told = log.clone();
+    let agent = Agent::new(node.handle().challenges(), chance(), move |note| {
+        told.say(if note.bad { Level::Error } else { Level::Info }, &note.text);
+    });
     let running = Arc::new(Running {
         handle: handle.clone(),
         places: args.places.pinned(),
         overrides: args.overrides.clone(),
         log: log.clone(),
+        agent,
         shards,
         started: Instant::now(),
         resolved: Mutex::new(resolved.clone()),
@@ -130,6 +136,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let _ = io::stdout().lock().write_all(banner(&started).as_bytes());
     log.say(Level::Info, "started");
     running.warn();
+    running.order(&resolved);
     service::ready(&node.handle());
     node.join();
     drop(control);

@@ -51,6 +51,7 @@ pub(super) struct CertificateDraft {
     pub(super) password: Option<KeyPassword>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) ocsp: Option<OcspSource>,
+    pub(super) acme: Option<Box<str>>,
 }
 
 impl Draft {
@@ -96,6 +97,11 @@ impl Draft {
             lifetime_ms: 0,
             rates: Rates::default(),
         }
+    }
+
+    /// The section that its certificate comes by.
+    pub(crate) fn acme(&self) -> Option<&str> {
+        self.certificate.acme.as_deref()
     }
 
     pub(crate) fn speaks_tls(&self) -> bool {
@@ -188,6 +194,15 @@ fn own_certificate(
         },
         (None, None) => None,
     };
+    if let Some(name) = &draft.acme {
+        if draft.certificate.is_some() || draft.key.is_some() || password.is_some() {
+            let what = "and tls.certificate with tls.key exclude each other; leave out one or the other";
+            faults.push(("tls.acme", what.into()));
+        }
+        let pair = crate::acme::folder(&around.data, name).join(breakwater_acme::PAIR);
+        let (certificate, key) = (pair.clone(), pair);
+        return Some(CertificateFiles { certificate, key, key_password: None, ocsp: draft.ocsp.clone() });
+    }
     match (&draft.certificate, &draft.key) {
         (Some(certificate), Some(key)) => Some(CertificateFiles {
             certificate: certificate.clone(),
@@ -213,7 +228,8 @@ fn own_certificate(
 }
 
 fn build(draft: Draft, limits: Arc<Limits>, own: Option<CertificateFiles>, data: &Path) -> Listener {
-    let (speaks_tls, mut tls) = (draft.speaks_tls(), draft.tls);
+    let (speaks_tls, acme) = (draft.speaks_tls(), draft.certificate.acme);
+    let mut tls = draft.tls;
     if let Some(own) = own {
         tls.certificates.insert(0, own);
     }
@@ -258,5 +274,5 @@ fn build(draft: Draft, limits: Arc<Limits>, own: Option<CertificateFiles>, data:
         handshake_timeout_ms: draft.handshake_timeout_ms,
         profile: Arc::new(profile),
     };
-    Listener { kind: draft.kind, options, self_made, written_down: true, zone: draft.zone }
+    Listener { kind: draft.kind, options, self_made, acme, written_down: true, zone: draft.zone }
 }

@@ -66,7 +66,7 @@ fn interface(name: &str) -> bool {
 }
 
 /// A path; a relative one starts where the file is that names it.
-pub(super) fn path(text: &str, base: &Path) -> PathBuf {
+pub(crate) fn path(text: &str, base: &Path) -> PathBuf {
     base.join(text)
 }
 

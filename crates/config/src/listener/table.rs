@@ -240,6 +240,9 @@ table! {
 "tls.key_password_file", PATH, "", NewConnections,
     "A file that holds the password of the key.",
     |to, value, base| to.certificate.password_file = path(value, base);
+"tls.acme", Kind::Text { bytes_max: 32 }, "", NewConnections,
+    "Section `[acme.NAME]` that the certificate is ordered by, instead of `tls.certificate` and `tls.key`.",
+    |to, value| to.certificate.acme = (!value.text().is_empty()).then(|| value.text().into());
 "tls.certificates", Kind::Tables(&["certificate", "key", "key_password", "ocsp"]), "", NewConnections,
     "Further certificates, chosen by the name that a client asks for (SNI).",
     |to, value, base| to.tls.certificates = certificates(value, base)?;

@@ -3,6 +3,7 @@
 use super::Resolved;
 use super::listeners::{default_place, names};
 use crate::Value;
+use crate::acme::ACME_TABLE;
 use crate::gather::{Gathered, Section};
 use crate::listener::LISTENER_TABLE;
 use crate::raw::Origin;
@@ -23,7 +24,7 @@ pub struct Effective {
     pub applies: Applies,
 }
 
-/// Settings, zones, listeners, each in the order of its table.
+/// Settings, zones, certificates, listeners, each in the order of its table.
 pub(super) fn all(gathered: &Gathered, resolved: &Resolved) -> Vec<Effective> {
     let mut values = Vec::new();
     for (row, setting) in TABLE.iter().enumerate() {
@@ -32,6 +33,17 @@ pub(super) fn all(gathered: &Gathered, resolved: &Resolved) -> Vec<Effective> {
     for (name, section) in &gathered.zones {
         for (row, setting) in TABLE.iter().enumerate().filter(|(row, _)| section.given.contains_key(row)) {
             values.push(one(format!("zones.{name}.{}", setting.key), setting, None, Some(section), row));
+        }
+    }
+    for (name, section) in &gathered.acme {
+        for (row, setting) in ACME_TABLE.iter().enumerate() {
+            values.push(one(
+                format!("acme.{name}.{}", setting.key),
+                setting,
+                setting.default_value(),
+                Some(section),
+                row,
+            ));
         }
     }
     for name in names(gathered, resolved) {

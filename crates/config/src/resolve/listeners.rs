@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use breakwater_acme::Options;
 use breakwater_net::Bind;
 
 use super::{Resolved, Zones};
@@ -100,6 +101,9 @@ pub(super) fn finish(
             };
             faults.push(fault(("zone", format!("there is no zone {}; {meant}", quoted(&draft.zone)))));
         }
+        if let Some(acme) = draft.acme().filter(|name| !gathered.acme.contains_key(*name)) {
+            faults.push(fault(("tls.acme", format!("there is no section [acme.{acme}]; write one"))));
+        }
         let wanted = gathered.listen.is_empty() || gathered.listen.contains(&(draft.kind, draft.name.clone()));
         let enabled = draft.enabled && wanted;
         match build(draft, limits.unwrap_or_default(), around) {
@@ -112,6 +116,13 @@ pub(super) fn finish(
         }
     }
     resolved.listeners = apart(ready, &mut resolved.remarks, faults);
+    for Options { name, .. } in &resolved.acme {
+        if !resolved.listeners.iter().any(|listener| listener.acme.as_ref() == Some(name)) {
+            resolved.remarks.push(format!(
+                "acme.{name} is ordered and no listener shows it; set tls.acme = \"{name}\" in that of a listener"
+            ));
+        }
+    }
 }
 
 /// Keys that say something about what the listener doesn't do.

@@ -6,7 +6,7 @@ use breakwater_contract::Kicked;
 use breakwater_net::{BoundTo, Ending, ListenerStatus};
 use breakwater_transport::tls::TlsVersion;
 
-use super::{Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow};
+use super::{AcmeRow, Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow};
 use crate::banner::{Exposure, exposure, spoken};
 use crate::running::Running;
 
@@ -17,6 +17,13 @@ impl Operations for Running {
             Request::Listeners => Answer::Listeners { rows: self.rows() },
             Request::Reload => planned(self.reload()),
             Request::Edit { changes } => planned(self.edit(&changes)),
+            Request::Certificates => Answer::Certificates { rows: self.agent.statuses().iter().map(ordered).collect() },
+            Request::Renew { name } => match self.agent.renew(&name) {
+                Ok(()) => Answer::Done {
+                    lines: vec![format!("acme.{name}: is being ordered; `breakwater acme` shows what comes of it")],
+                },
+                Err(fault) => Answer::Refused { faults: vec![fault] },
+            },
             Request::Drain { listener, over_ms } => {
                 let ending = if over_ms == 0 { Ending::Cut } else { Ending::Drain { over_ms } };
                 match self.handle.drain(&listener, ending) {
@@ -106,6 +113,18 @@ fn row(status: &ListenerStatus) -> ListenerRow {
         bytes_out: status.bytes_out,
         open_for_s: now_ms.saturating_sub(status.since_unix_ms) / 1000,
         fault: (!status.open).then(|| "closed; some of its connections are left".to_owned()),
+    }
+}
+
+fn ordered(status: &breakwater_acme::Status) -> AcmeRow {
+    AcmeRow {
+        name: status.name.to_string(),
+        domains: status.domains.iter().map(ToString::to_string).collect(),
+        directory: status.directory.to_string(),
+        not_after: status.not_after_s,
+        next: status.next_s,
+        failures: status.failures,
+        fault: status.fault.clone(),
     }
 }
 

@@ -17,6 +17,13 @@ pub(crate) enum Request {
         /// Keys with values as TOML writes them.
         changes: Vec<(String, Option<String>)>,
     },
+    /// How it stands with the certificates that are ordered.
+    Certificates,
+    /// Order one now.
+    Renew {
+        /// Name of its section.
+        name: String,
+    },
     /// End the connections of a listener, over so many milliseconds.
     Drain {
         /// Its name.
@@ -48,6 +55,11 @@ pub(crate) enum Answer {
     Listeners {
         /// In the order of their names.
         rows: Vec<ListenerRow>,
+    },
+    /// To [`Request::Certificates`].
+    Certificates {
+        /// In the order of their names.
+        rows: Vec<AcmeRow>,
     },
     /// Nothing was changed.
     Refused {
@@ -112,4 +124,21 @@ pub(crate) struct CertificateRow {
     pub(crate) self_made: bool,
     /// Seconds since 1970.
     pub(crate) not_after: i64,
+}
+
+/// A certificate that is ordered from an authority.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AcmeRow {
+    /// Name of its section.
+    pub(crate) name: String,
+    pub(crate) domains: Vec<String>,
+    pub(crate) directory: String,
+    /// End of the one in use, in seconds since 1970; none if there is none of an authority.
+    pub(crate) not_after: Option<i64>,
+    /// When it is ordered next.
+    pub(crate) next: i64,
+    /// Tries since the last one that succeeded.
+    pub(crate) failures: u32,
+    /// Why the last one failed.
+    pub(crate) fault: Option<String>,
 }

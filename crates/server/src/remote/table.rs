@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use breakwater_config::Kind;
 
-use crate::control::{ListenerRow, StatusRow};
+use crate::control::{AcmeRow, ListenerRow, StatusRow};
 
 const HEAD: [&str; 7] = ["LISTENER", "PROTOCOL", "ADDRESS", "REACHED FROM", "TLS", "CONNECTIONS", "ACCEPTED"];
 
@@ -90,6 +90,39 @@ pub(crate) fn status(status: &StatusRow) -> String {
     let _ = writeln!(text, "connections    {}", status.connections);
     let _ = writeln!(text, "configuration  {config}");
     text
+}
+
+/// A certificate in a few lines each.
+pub(crate) fn certificates(rows: &[AcmeRow], now_unix_s: i64) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let _ = writeln!(text, "{}: {} from {}", row.name, row.domains.join(", "), row.directory);
+        let state = match row.not_after.map(|end| (end - now_unix_s).div_euclid(24 * 3600)) {
+            None => "none yet: listeners show the self-made one".to_owned(),
+            Some(..0) => "has expired".to_owned(),
+            Some(days) => format!("good for {days} days"),
+        };
+        let next = span((row.next - now_unix_s).max(0));
+        let _ = writeln!(text, "    certificate  {state}");
+        let _ = writeln!(text, "    next order   {next}");
+        if let Some(fault) = &row.fault {
+            let _ = writeln!(text, "    last failure {fault} (failures in a row: {})", row.failures);
+        }
+    }
+    if rows.is_empty() {
+        text.push_str("no certificate comes by ACME: write a section [acme.NAME]\n");
+    }
+    text
+}
+
+/// A time from now, in the largest unit that says enough.
+fn span(seconds: i64) -> String {
+    match seconds {
+        0 => "at once".into(),
+        1..7200 => format!("in {} minutes", seconds.div_euclid(60) + 1),
+        7200..172_800 => format!("in {} hours", seconds.div_euclid(3600)),
+        _ => format!("in {} days", seconds.div_euclid(86_400)),
+    }
 }
 
 /// Where this machine can reach the port.

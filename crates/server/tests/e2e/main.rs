@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![cfg(unix)]
 
+mod acme;
 mod broker;
 mod command_line;
 mod configuring;

@@ -102,6 +102,11 @@ impl Ports {
         self.folder.file("tls/ca.pem")
     }
 
+    /// Waits for so many lines in its log.
+    pub(crate) fn log_lines(&self, count: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        self.program.lines(count, wanted)
+    }
+
     pub(crate) fn logs(&self, wanted: impl Fn(&str) -> bool) -> String {
         self.program.line(wanted)
     }
