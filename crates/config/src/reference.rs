@@ -83,7 +83,7 @@ const ZONES: &str = "\
 # Zones
 
 A section `[zones.NAME]` holds other limits for the clients of listeners with `zone = \"NAME\"`: any setting of the groups `mqtt`,
-`session` and `queue` above, but not `mqtt.max_packet_size_connect` and `mqtt.connect_timeout`.
+`session` and `queue` above.
 ";
 
 const ACME: &str = "\

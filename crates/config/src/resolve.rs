@@ -117,8 +117,7 @@ pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec
         }
     }
     check_limits(&resolved.shard.limits, &resolved, &gathered.settings, "", &mut faults);
-    // A smaller packet limit means a smaller one before CONNECT too, without having to say so.
-    resolved.shard.connect_bytes_max = resolved.shard.connect_bytes_max.min(resolved.shard.limits.packet_bytes_max);
+    bound_connect(&mut resolved.shard.limits);
     resolved.net.mailbox_bytes = resolved.shard.mailbox_bytes as usize;
     let zones = zones(&gathered, &resolved, &mut faults);
     let base = sources.file.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""));
@@ -149,9 +148,15 @@ fn zones(gathered: &Gathered, resolved: &Resolved, faults: &mut Vec<Fault>) -> Z
             }
         }
         check_limits(&limits, resolved, section, &format!("zones.{name}."), faults);
+        bound_connect(&mut limits);
         zones.insert(name.clone(), Arc::new(limits));
     }
     zones
+}
+
+/// A smaller packet limit means a smaller one before CONNECT too, without having to say so.
+fn bound_connect(limits: &mut Limits) {
+    limits.connect_bytes_max = limits.connect_bytes_max.min(limits.packet_bytes_max);
 }
 
 /// Checks of limits against each other.

@@ -83,12 +83,12 @@ table! {
 "mqtt.max_packet_size", bytes(256, PACKET_MAX), "1MB", NewConnections,
     "Largest packet that a client may send. A 5.0 client is told.",
     limits |limits, value| limits.packet_bytes_max = value.number() as u32;
-"mqtt.max_packet_size_connect", bytes(256, PACKET_MAX), "64KB", Restart,
+"mqtt.max_packet_size_connect", bytes(256, PACKET_MAX), "64KB", NewConnections,
     "Largest packet before the client is let in. Never above `mqtt.max_packet_size`.",
-    node |to, value| to.shard.connect_bytes_max = value.number() as u32;
-"mqtt.connect_timeout", seconds(1, 3600), "10s", Restart,
+    limits |limits, value| limits.connect_bytes_max = value.number() as u32;
+"mqtt.connect_timeout", seconds(1, 3600), "10s", NewConnections,
     "A connection that has not become a client by then is closed.",
-    node |to, value| to.shard.connect_timeout_ms = millis32(value);
+    limits |limits, value| limits.connect_timeout_ms = millis32(value);
 "mqtt.versions", Kind::Several(&VERSION_WORDS), "3.1,3.1.1,5.0", NewConnections,
     "Protocol versions that may connect.",
     limits |limits, value| limits.versions = versions(value);
@@ -237,7 +237,7 @@ table! {
 "limits.out_buffer", bytes(4096, 1 << 30), "1MB", Restart,
     "Unsent bytes to one client above which its QoS 0 is dropped and its QoS 1 and 2 waits in the queue.",
     node |to, value| to.shard.out_buffer_bytes = value.number() as u32;
-"limits.write_stall", seconds(1, 3600), "10s", Restart,
+"limits.write_stall", seconds(1, 3600), "10s", NewConnections,
     "A client that takes no byte for so long while bytes wait is disconnected.",
     node |to, value| to.shard.write_stall_ms = millis32(value);
 "limits.mailbox", bytes(64 << 10, 1 << 30), "4MB", Restart,
@@ -257,7 +257,7 @@ table! {
     "Connections that a shard accepts before it turns to its clients again.",
     node |to, value| to.net.accepts_per_turn = value.number() as u32;
 
-"turn.read_bytes", bytes(1024, 1 << 30), "64KB", Restart,
+"turn.read_bytes", bytes(1024, 1 << 30), "64KB", NewConnections,
     "Bytes read from one client before others get their turn.",
     node |to, value| to.shard.turn.read_bytes = value.number() as u32;
 "turn.deliveries", count(1, NEVER), "16384", Restart,

@@ -133,7 +133,7 @@ fn settings_are_checked_against_each_other() {
     let fault = faults("session.expiry_default = '8d'\n");
     assert!(fault[0].starts_with("/etc/b/b.toml:1:9: session.expiry_default: is above"), "{fault:?}");
     set(&["session.expiry_default=8d", "session.expiry_max=never"]);
-    assert_eq!(set(&["mqtt.max_packet_size=1KB"]).shard.connect_bytes_max, 1024);
+    assert_eq!(set(&["mqtt.max_packet_size=1KB"]).shard.limits.connect_bytes_max, 1024);
 }
 
 #[test]
@@ -257,13 +257,15 @@ fn wrong_sections_say_what_was_meant() {
 
 #[test]
 fn terms_of_a_listener_come_from_its_zone() {
-    let text = "mqtt.max_inflight = 9\n[zones.z]\nmqtt.max_qos = 1\n[zones.z.queue]\nmax_messages = 2\n\
+    let text = "mqtt.max_inflight = 9\n[zones.z]\nmqtt.max_qos = 1\nmqtt.connect_timeout = '3s'\nmqtt.max_packet_size = '1KB'\n\
+                [zones.z.queue]\nmax_messages = 2\n\
                 [listeners.tcp.x]\nbind = 1\nzone = 'z'\nversions = '5.0'\nmountpoint = 'site/'\nauthentication = false\n\
                 messages_rate_in = '100/s'\nmessages_rate_in_burst = 7\nbytes_rate_out = '1MB/s'\nmax_lifetime = '1h'\n";
     let resolved = good(text);
     let profile = &listener(&resolved, "tcp.x").options.profile;
     let limits = &profile.limits;
     assert_eq!((limits.inflight_max, limits.maximum_qos as u8, limits.queue_messages_max), (9, 1, 2));
+    assert_eq!((limits.connect_timeout_ms, limits.connect_bytes_max), (3000, 1024), "the lower bound counts");
     assert!(!limits.versions.contains(breakwater_proto::Version::V311));
     assert_eq!((&*profile.mountpoint, profile.authenticate, profile.lifetime_ms), ("site/", false, 3_600_000));
     let rates = profile.rates;

@@ -7,6 +7,10 @@ use breakwater_proto::{QoS, TopicLimits, Version};
 pub struct Limits {
     /// Largest packet that a client may send, in bytes of the whole packet.
     pub packet_bytes_max: u32,
+    /// Largest packet before CONNECT was accepted. Smaller than the later bound, because anybody may send it.
+    pub connect_bytes_max: u32,
+    /// A connection that has not become a client within this time is closed, in milliseconds.
+    pub connect_timeout_ms: u32,
     pub client_id_bytes_max: u16,
     pub topic: TopicLimits,
     /// Topic aliases that a client may register on one connection.
@@ -57,6 +61,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 1024 * 1024,
+            connect_bytes_max: 64 * 1024,
+            connect_timeout_ms: 10_000,
             client_id_bytes_max: 256,
             topic: TopicLimits { levels_max: 128, bytes_max: 4096 },
             topic_alias_in_max: 16,

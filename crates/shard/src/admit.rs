@@ -188,7 +188,8 @@ impl<T: Send> Shard<T> {
         slot: u32,
         bytes: &[u8],
     ) -> Result<Step, Cause> {
-        let frame = match split(bytes, self.options.connect_bytes_max)? {
+        let Some(listener) = self.conns.get(slot).map(|conn| conn.peer.listener) else { return Ok(Step::Gone) };
+        let frame = match split(bytes, self.profiles.limits_of(listener).connect_bytes_max)? {
             Split::Packet(frame) => frame,
             Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
         };

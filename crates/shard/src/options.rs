@@ -7,11 +7,6 @@ use breakwater_session::Limits;
 pub struct Options {
     /// What a client and its session may use.
     pub limits: Limits,
-    /// A connection that has not become a client within this time is closed, in milliseconds.
-    pub connect_timeout_ms: u32,
-    /// Largest packet accepted before CONNECT was accepted, in bytes. Smaller than the later bound, because anybody may
-    /// send it.
-    pub connect_bytes_max: u32,
     /// Above this many unsent bytes a connection's QoS 0 is shed and its QoS 1/2 stays queued.
     pub out_buffer_bytes: u32,
     /// A connection that takes no byte for this long while bytes wait is ended with "quota exceeded", in milliseconds.
@@ -71,8 +66,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            connect_timeout_ms: 10_000,
-            connect_bytes_max: 64 * 1024,
             out_buffer_bytes: 1024 * 1024,
             write_stall_ms: 10_000,
             connections_max: 1_000_000,

@@ -28,7 +28,8 @@ impl<T: Send> Shard<T> {
             }
             return Err(Violation::FirstPacketNotConnect.into()); // [MQTT-3.1.0-1]
         }
-        let frame = match split(bytes, self.options.connect_bytes_max)? {
+        let Some(listener) = self.conns.get(slot).map(|conn| conn.peer.listener) else { return Ok(Step::Gone) };
+        let frame = match split(bytes, self.profiles.limits_of(listener).connect_bytes_max)? {
             Split::Packet(frame) => frame,
             Split::Incomplete { need } => return Ok(Step::Partial(need.unwrap_or(0) as u32)),
         };
@@ -46,8 +47,7 @@ impl<T: Send> Shard<T> {
         if let Some((reason, text)) = papers.fault() {
             return Err(self.refuse_connect(driver, slot, &connect, reason, Some(text)));
         }
-        let Some(listener) = self.conns.get(slot).map(|conn| conn.peer.listener) else { return Ok(Step::Gone) };
-        let terms = match Terms::agree(&connect, self.profiles.limits(self.profiles.row_of(listener))) {
+        let terms = match Terms::agree(&connect, self.profiles.limits_of(listener)) {
             Ok(terms) => terms,
             Err(refusal) => {
                 let most = connect.maximum_packet_size.unwrap_or(u32::MAX);

@@ -247,7 +247,7 @@ impl<T: Send> Shard<T> {
         let Some(generation) = self.conns.generation(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.flags.holds.put(hold::PARKED, true);
-        let at = later(self.now, u64::from(self.options.connect_timeout_ms));
+        let at = later(self.now, u64::from(self.profiles.limits(conn.profile).connect_timeout_ms));
         conn.rare().questions.until = at;
         self.wheel.set(at, Timer { kind: Kind::Verdict, slot, generation });
     }

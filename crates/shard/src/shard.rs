@@ -272,7 +272,7 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::ConnectionsRefused);
             return None;
         }
-        let deadline = later(now, u64::from(self.options.connect_timeout_ms));
+        let deadline = later(now, u64::from(self.profiles.limits_of(peer.listener).connect_timeout_ms));
         let slot = self.settle(driver, peer, transport, now, deadline)?;
         // With the CONNECT already there, as it mostly is, this saves a poll.
         self.ready(slot, Ready { readable: true, ..Ready::default() });

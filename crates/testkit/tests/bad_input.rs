@@ -352,7 +352,7 @@ fn clients_that_never_finish_large_packets_do_not_stop_the_others() {
 
 #[test]
 fn a_promised_length_holds_nothing() {
-    let broker = Broker::with(|options, _| options.connect_bytes_max = 64 * 1024);
+    let broker = Broker::with(|options, _| options.limits.connect_bytes_max = 64 * 1024);
     let mut neighbour = Neighbour::of(&broker);
     let mut strangers: Vec<Client> = (0..10_000)
         .map(|_| {

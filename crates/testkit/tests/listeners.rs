@@ -63,6 +63,32 @@ fn a_listener_admits_its_own_versions() {
 }
 
 #[test]
+fn what_a_stranger_may_do_is_up_to_its_listener_and_changes_with_it() {
+    let strangers = |seconds: u32, bytes| {
+        limited(|limits| (limits.connect_timeout_ms, limits.connect_bytes_max) = (seconds * 1000, bytes))
+    };
+    let broker = Broker::new();
+    // CONNECT with a length of 100 bytes, of which none come.
+    let promises = |listener| {
+        let mut client = broker.connect_through(listener, None);
+        client.send(&[0x10, 100]);
+        client
+    };
+    broker.set_profile(OTHER, strangers(2, 100));
+    assert!(promises(OTHER).is_closed());
+    let (plain, other) = (promises(0), broker.connect_through(OTHER, None));
+    broker.advance(Duration::from_secs(3));
+    assert!(other.is_closed() && !plain.is_closed());
+    broker.set_profile(OTHER, strangers(20, 102));
+    let other = promises(OTHER);
+    broker.advance(Duration::from_secs(15));
+    assert!(plain.is_closed() && !other.is_closed());
+    broker.advance(Duration::from_secs(6));
+    assert!(other.is_closed());
+    assert_eq!(broker.counter(Metric::ConnectTimeouts), 3);
+}
+
+#[test]
 fn who_is_connected_keeps_the_limits_of_its_connack() {
     let broker = Broker::new();
     let mut old = broker.client("old").connect();

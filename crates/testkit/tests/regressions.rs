@@ -223,7 +223,7 @@ fn topics_that_begin_with_a_dollar_are_routed_or_denied() {
 fn tens_of_thousands_of_levels_come_and_go_where_they_are_allowed() {
     let broker = Broker::with(|options, _| {
         options.limits.topic = TopicLimits { levels_max: u16::MAX, bytes_max: u16::MAX };
-        options.connect_bytes_max = 1 << 20;
+        options.limits.connect_bytes_max = 1 << 20;
     });
     let mut neighbour = Neighbour::of(&broker);
     let slashes = "/".repeat(65_534);

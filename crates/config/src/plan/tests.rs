@@ -68,6 +68,14 @@ fn shared_settings_reach_the_listeners_whose_terms_they_are() {
 }
 
 #[test]
+fn what_holds_before_connect_needs_no_restart() {
+    let plan =
+        plan(&good(BASE), &good(&format!("mqtt.connect_timeout = '3s'\nmqtt.max_packet_size_connect = '1KB'\n{BASE}")));
+    assert_eq!((plan.steps.len(), plan.restarts().count()), (1, 0));
+    assert!(plan.lines().iter().skip(1).all(|line| line.ends_with("for new connections")), "{:?}", plan.lines());
+}
+
+#[test]
 fn what_waits_for_a_restart_is_named_until_there_is_one() {
     let (old, new) = (good(BASE), good(&format!("limits.memory = '2GB'\n{BASE}")));
     let first = plan(&old, &new);

@@ -1,10 +1,12 @@
 //! A running broker that is looked at and changed from the command line.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 
 use crate::broker::breakwater;
 use crate::ports::{Folder, Ports};
-use crate::program::{Ended, Program, Signal};
+use crate::program::{DEADLINE, Ended, Program, Signal};
 
 fn ask(ports: &Ports, words: &[&str]) -> Ended {
     Program::start(breakwater().args(words).arg("--data").arg(ports.folder.path())).finish()
@@ -70,6 +72,21 @@ fn a_change_that_can_not_be_taken_up_leaves_everything_as_it_was() {
         assert!(ended.lines.iter().all(|line| line.starts_with("breakwater: ")), "{:?}", ended.lines);
     }
     assert_eq!(std::fs::read_to_string(ports.folder.file("breakwater.toml")).expect("still there"), before);
+    assert!(works(&ports.url("tcp")));
+}
+
+#[test]
+fn what_strangers_may_send_changes_at_a_reload() {
+    let ports = Ports::configured(Folder::new(), ONE);
+    ports.folder.write("breakwater.toml", &format!("mqtt.max_packet_size_connect = '256B'\n{ONE}"));
+    let lines = done(&ports, &["reload"]);
+    assert!(lines.iter().any(|line| line.contains("max_packet_size_connect: 64KB -> 256B")), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("restart")), "{lines:?}");
+    let mut stranger = TcpStream::connect(ports.address("tcp")).expect("it listens");
+    stranger.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    // A CONNECT of 512 bytes is promised.
+    stranger.write_all(&[0x10, 0xFD, 0x03]).expect("it reads");
+    assert_eq!(stranger.read(&mut [0]).expect("an orderly end"), 0);
     assert!(works(&ports.url("tcp")));
 }
 

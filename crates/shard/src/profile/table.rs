@@ -53,6 +53,11 @@ impl Profiles {
         &self.row(row).limits
     }
 
+    /// Limits for new connections of a listener.
+    pub(crate) fn limits_of(&self, listener: u16) -> &Limits {
+        self.limits(self.row_of(listener))
+    }
+
     pub(crate) fn shared_limits(&self, row: u16) -> &Arc<Limits> {
         &self.row(row).limits
     }

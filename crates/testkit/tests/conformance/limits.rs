@@ -55,7 +55,7 @@ fn connect_with_more_user_properties_than_allowed_is_refused() {
 
 #[test]
 fn connect_above_its_own_size_limit_ends_the_connection_before_it_arrives() {
-    let broker = Broker::with(|options, _| options.connect_bytes_max = 1000);
+    let broker = Broker::with(|options, _| options.limits.connect_bytes_max = 1000);
     for version in Version::ALL {
         let header = wire::connect(version, 0x02, &[b"c"]).len();
         let mut client = broker.connect();

@@ -125,9 +125,9 @@ fn limits_become_settings_of_all_or_of_a_zone() {
 
 #[test]
 fn a_zone_cannot_have_what_the_node_has_once() {
-    let imported = read5("zones.z1.mqtt.idle_timeout = 15s\n");
+    let imported = read5("zones.z1.mqtt.shared_subscription_strategy = sticky\nzones.z1.mqtt.idle_timeout = 15s\n");
     assert!(on_line(&imported, 1)[0].text.contains("whole node"), "{:?}", imported.remarks);
-    assert_eq!(value(&imported, "zones.z1.mqtt.connect_timeout"), None);
+    assert_eq!(value(&imported, "zones.z1.mqtt.connect_timeout").as_deref(), Some("\"15s\""));
 }
 
 #[test]
