@@ -11,15 +11,15 @@ pub trait Live {
     /// Reads and checks all that a listener needs besides sockets: certificates, keys, lists. Nothing changes by it.
     fn prepare(&self, listener: &Listener) -> Result<(), Vec<String>>;
     fn open(&self, listener: &Listener) -> Result<(), String>;
-    /// Gives a listener other terms and places. If it fails, nothing has changed.
-    fn change(&self, listener: &Listener, ending: Ending) -> Result<(), String>;
+    /// Gives listeners other terms and places, which may be each other's. If it fails, nothing has changed.
+    fn change(&self, listeners: &[&Listener], ending: Ending) -> Result<(), String>;
     fn close(&self, name: &str, ending: Ending) -> Result<(), String>;
 }
 
 /// Something that was done, and how to take it back.
 enum Done<'a> {
     Opened(&'a Listener),
-    Changed(&'a Listener),
+    Changed(Vec<&'a Listener>),
     Closed(&'a Listener),
 }
 
@@ -34,10 +34,10 @@ pub fn apply(plan: &Plan, live: &dyn Live) -> Result<(), Vec<String>> {
         return Err(faults);
     }
     // First, because there is nothing to undo: what fails here is as it was.
-    plan.renewed.iter().try_for_each(|listener| live.change(listener, Ending::Keep)).map_err(|fault| vec![fault])?;
+    plan.renewed.iter().try_for_each(|listener| live.change(&[listener], Ending::Keep)).map_err(|fault| vec![fault])?;
     let mut done = Vec::new();
-    for step in order(plan) {
-        match carry_out(step, plan.ending(), live) {
+    for group in order(plan) {
+        match carry_out(&group, plan.ending(), live) {
             Ok(made) => done.push(made),
             Err(fault) => {
                 let mut faults = vec![fault];
@@ -60,24 +60,45 @@ impl Plan {
 }
 
 /// What may fail comes first and what can't come last, but for ports that have to be free before somebody else takes them.
-fn order(plan: &Plan) -> Vec<&Step> {
-    let waits = |step: &Step| {
-        let leaving = plan.steps.iter().filter(|other| other.moves() && !std::ptr::eq(*other, step));
-        !matches!(step, Step::Close(_)) && leaving.map(before).any(|other| overlap(step.listener(), other).is_some())
+/// Those who wait for each other's ports are one group.
+fn order(plan: &Plan) -> Vec<Vec<&Step>> {
+    let takes = |step: &Step, from: &Step| {
+        let other = !std::ptr::eq(step, from) && from.moves() && !matches!(step, Step::Close(_));
+        other && overlap(step.listener(), before(from)).is_some()
     };
-    let makes_room = |step: &Step| {
-        let taking = plan.steps.iter().filter(|other| !matches!(other, Step::Close(_)) && !std::ptr::eq(*other, step));
-        step.moves() && taking.map(Step::listener).any(|other| overlap(before(step), other).is_some())
+    let rank = |step: &Step, left: &[&Step]| {
+        let makes_room = left.iter().any(|other| takes(other, step));
+        let waits = plan.steps.iter().any(|other| takes(step, other));
+        match (makes_room, waits, step) {
+            (true, _, _) => 1,
+            (false, true, _) => 2,
+            (false, false, Step::Close(_)) => 3,
+            (false, false, _) => 0,
+        }
     };
-    let rank = |step: &&Step| match (makes_room(step), waits(step), step) {
-        (true, _, _) => 1,
-        (false, true, _) => 2,
-        (false, false, Step::Close(_)) => 3,
-        (false, false, _) => 0,
-    };
-    let mut steps: Vec<&Step> = plan.steps.iter().collect();
-    steps.sort_by_key(rank);
-    steps
+    let (mut left, mut groups) = (plan.steps.iter().collect::<Vec<_>>(), Vec::new());
+    while !left.is_empty() {
+        let is_free = |step: &&Step| left.iter().all(|other| !takes(step, other));
+        let next = left.iter().copied().filter(is_free).min_by_key(|step| rank(step, &left));
+        let group = next.map_or_else(|| circle(&left, takes), |step| vec![step]);
+        left.retain(|step| group.iter().all(|done| !std::ptr::eq(*done, *step)));
+        groups.push(group);
+    }
+    groups
+}
+
+/// Of steps that all wait for others: those that are waited for in a circle.
+fn circle<'a>(all: &[&'a Step], takes: impl Fn(&Step, &Step) -> bool) -> Vec<&'a Step> {
+    let mut circle = all.to_vec();
+    loop {
+        let before = circle.len();
+        let awaited: Vec<&Step> =
+            circle.iter().copied().filter(|step| circle.iter().any(|other| takes(other, step))).collect();
+        circle = awaited;
+        if circle.len() == before {
+            return circle;
+        }
+    }
 }
 
 /// The listener as it is before a step.
@@ -88,11 +109,18 @@ fn before(step: &Step) -> &Listener {
     }
 }
 
-fn carry_out<'a>(step: &'a Step, ending: Ending, live: &dyn Live) -> Result<Done<'a>, String> {
-    match step {
-        Step::Open(listener) => live.open(listener).map(|()| Done::Opened(listener)),
-        Step::Change { before, after, .. } => live.change(after, ending).map(|()| Done::Changed(before)),
-        Step::Close(listener) => live.close(&listener.options.name, ending).map(|()| Done::Closed(listener)),
+fn carry_out<'a>(group: &[&'a Step], ending: Ending, live: &dyn Live) -> Result<Done<'a>, String> {
+    match group {
+        [Step::Open(listener)] => live.open(listener).map(|()| Done::Opened(listener)),
+        [Step::Close(listener)] => live.close(&listener.options.name, ending).map(|()| Done::Closed(listener)),
+        steps => {
+            let (before, after): (Vec<_>, Vec<_>) = steps.iter().map(|step| (before(step), step.listener())).unzip();
+            let names: Vec<&str> = after.iter().map(|listener| &*listener.options.name).collect();
+            live.change(&after, ending).map(|()| Done::Changed(before)).map_err(|fault| match &names[..] {
+                [_] => fault,
+                _ => format!("{fault}; {} take each other's places: do it in two steps", names.join(", ")),
+            })
+        }
     }
 }
 
@@ -100,7 +128,7 @@ fn carry_out<'a>(step: &'a Step, ending: Ending, live: &dyn Live) -> Result<Done
 fn undo(done: Vec<Done<'_>>, live: &dyn Live) -> Vec<String> {
     let back = |done| match done {
         Done::Opened(listener) => live.close(&listener.options.name, Ending::Cut),
-        Done::Changed(before) => live.change(before, Ending::Keep),
+        Done::Changed(before) => live.change(&before, Ending::Keep),
         Done::Closed(listener) => live.open(listener),
     };
     done.into_iter()
@@ -142,8 +170,9 @@ mod tests {
             self.note(format!("open {}", listener.options.name))
         }
 
-        fn change(&self, listener: &Listener, ending: Ending) -> Result<(), String> {
-            self.note(format!("change {} {} {ending:?}", listener.options.name, listener.options.connections_max))
+        fn change(&self, listeners: &[&Listener], ending: Ending) -> Result<(), String> {
+            let one = |listener: &&Listener| format!("{} {} ", listener.options.name, listener.options.connections_max);
+            self.note(format!("change {}{ending:?}", listeners.iter().map(one).collect::<String>()))
         }
 
         fn close(&self, name: &str, ending: Ending) -> Result<(), String> {
@@ -195,6 +224,26 @@ mod tests {
         assert_eq!(seen, ["prepare tcp.c", "close tcp.a Keep", "open tcp.c"]);
         let (_, seen) = applied(OLD, handed, "open tcp.c");
         assert_eq!(seen[1..], ["close tcp.a Keep", "open tcp.c", "open tcp.a"]);
+    }
+
+    #[test]
+    fn ports_are_left_in_the_order_in_which_they_are_taken() {
+        let at = |ports: [u16; 3]| {
+            let one = |(name, port)| format!("[listeners.tcp.{name}]\nbind = '127.0.0.1:{port}'\n");
+            let all: String = ["a", "b", "c"].into_iter().zip(ports).map(one).collect();
+            format!("listeners.defaults = false\n{all}")
+        };
+        let (result, seen) = applied(&at([1, 2, 3]), &at([2, 3, 4]), "");
+        assert_eq!(result, Ok(()));
+        assert_eq!(seen[3..], ["change tcp.c 0 Keep", "change tcp.b 0 Keep", "change tcp.a 0 Keep"]);
+        // Two that change places, and one that waits for neither.
+        let (result, seen) = applied(&at([1, 2, 3]), &at([2, 1, 4]), "");
+        assert_eq!(result, Ok(()));
+        assert_eq!(seen[3..], ["change tcp.c 0 Keep", "change tcp.a 0 tcp.b 0 Keep"]);
+        let (result, seen) = applied(&at([1, 2, 3]), &at([2, 3, 1]), "change tcp.a 0 tcp.b 0 tcp.c 0 Keep");
+        let told = result.expect_err("it fails");
+        assert!(told[0].contains("tcp.a, tcp.b, tcp.c take each other's places"), "{told:?}");
+        assert_eq!(seen.len(), 4, "nothing was done, nothing is undone");
     }
 
     #[test]

@@ -93,6 +93,14 @@ impl Ear {
         Self { socket, listener, terms, place, ready: true, rested_until: None, last: None }
     }
 
+    /// What it takes is this listener's from here on.
+    fn serve(&mut self, listener: &Arc<Listener>, terms: &Arc<Terms>) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.terms, Arc::clone(terms));
+        self.listener = Arc::clone(listener);
+        self.rested_until = None;
+        if before.options.socket == terms.options.socket { Ok(()) } else { self.socket.adjust(&terms.options.socket) }
+    }
+
     fn may_accept(&self, now: Instant) -> bool {
         self.ready && self.rested_until.is_none_or(|until| until <= now)
     }
@@ -157,12 +165,16 @@ impl Acceptor {
         let mut adjusted = Ok(());
         let of_it = |ear: &&mut Ear| Arc::ptr_eq(&ear.listener.standing, &listener.standing);
         for ear in self.ears.iter_mut().flatten().filter(of_it) {
-            if ear.terms.options.socket != terms.options.socket {
-                adjusted = adjusted.and(ear.socket.adjust(&terms.options.socket));
-            }
-            ear.listener = Arc::clone(listener);
-            ear.terms = Arc::clone(terms);
-            ear.rested_until = None;
+            adjusted = adjusted.and(ear.serve(listener, terms));
+        }
+        adjusted
+    }
+
+    /// Gives the socket of one place to a listener.
+    pub(crate) fn hand(&mut self, place: u32, listener: &Arc<Listener>, terms: &Arc<Terms>) -> io::Result<()> {
+        let mut adjusted = Ok(());
+        for ear in self.ears.iter_mut().flatten().filter(|ear| ear.place == place) {
+            adjusted = adjusted.and(ear.serve(listener, terms));
         }
         adjusted
     }

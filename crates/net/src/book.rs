@@ -1,4 +1,6 @@
-//! Opening, changing and closing listeners while the node runs.
+//! Opening and closing listeners while the node runs; `book/change.rs` changes them.
+
+mod change;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -14,7 +16,7 @@ use crate::listen::{BoundTo, Held, Listening, Place, bind_places};
 use crate::listener::{Ending, ListenerOptions};
 use crate::node::Handle;
 use crate::orders::Order;
-use crate::place::{self, Wanted};
+use crate::place::Wanted;
 use crate::quic::QuicPlace;
 use crate::refusal::Refusal;
 use crate::roll::{Listener, Roll, Standing, Terms};
@@ -73,60 +75,6 @@ impl Handle {
         let places =
             bind_places(&terms.options, &[], &book.held(), self.shards(), &|address| self.inner.quic.again(address))?;
         self.admit(&mut book, Listening { terms, places })
-    }
-
-    /// Changes a listener, found by its name, to these options: new places are listened at before old ones are left. If one
-    /// can't be had, nothing has changed.
-    ///
-    /// TLS files are read again, also if nothing else has changed. Connections stay, and keep what they have agreed on. If
-    /// places are left, `ending` says what becomes of the connections that the listener has by then.
-    pub fn change(&self, options: ListenerOptions, ending: Ending) -> Result<(), BindFault> {
-        let name = options.name.clone();
-        let mut book = self.book();
-        let held = book.held();
-        let Some(at) = book.find(&name) else { return Err(fault(&name, BindCause::NoSuchListener)) };
-        if book.entries[at].terms.options.protocols.quic != options.protocols.quic {
-            let text = "a listener can't turn from TCP to QUIC or back; close it and open another";
-            return Err(fault(&name, BindCause::Unsupported(text)));
-        }
-        let wanted = place::wanted(&options.bind).map_err(|(place, cause)| BindFault {
-            listener: name.clone(),
-            place,
-            cause,
-        })?;
-        // Files first: what is bound takes the place of something.
-        let terms = Arc::new(Terms::load(options, Some(&book.entries[at].terms))?);
-        let kept: Vec<Wanted> = book.entries[at].places.iter().map(|kept| kept.wanted.clone()).collect();
-        let fresh =
-            bind_places(&terms.options, &kept, &held, self.shards(), &|address| self.inner.quic.again(address))?;
-        let before = Arc::clone(&book.entries[at].listener);
-        let leaves = kept.iter().any(|kept| !wanted.contains(kept));
-        let ends = leaves && ending != Ending::Keep;
-        let listener = if ends {
-            // Those who come from here on are not among those who are to go.
-            book.roll.enroll(&before.standing).ok_or_else(|| fault(&name, BindCause::NoNumber))?
-        } else {
-            Arc::clone(&before)
-        };
-        self.set_terms(&listener, &terms)?;
-        let fresh = self.listen(&mut book, &listener, &terms, fresh)?;
-        let entry = &mut book.entries[at];
-        let (stay, leave) = std::mem::take(&mut entry.places)
-            .into_iter()
-            .partition::<Vec<Kept>, _>(|kept| wanted.contains(&kept.wanted));
-        stay.iter().filter_map(|kept| kept.quic.as_ref()).for_each(|quic| quic.change(&listener, &terms));
-        entry.places = stay;
-        entry.places.extend(fresh);
-        (entry.listener, entry.terms) = (listener, terms);
-        if ends {
-            before.close();
-        }
-        drop(book);
-        self.silence(&name, leave, ending)?;
-        if ends {
-            self.tell(&name, |_| Order::End(Arc::clone(&before), ending))?;
-        }
-        Ok(())
     }
 
     /// Closes a listener. Its ports are free when this returns; what becomes of its connections is up to `ending`.

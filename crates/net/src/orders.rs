@@ -26,6 +26,13 @@ pub(crate) enum Order {
     },
     /// Listen here too.
     Listen(Box<Ear>),
+    /// One place is that of another listener.
+    Hand {
+        /// Its number.
+        place: u32,
+        listener: Arc<Listener>,
+        terms: Arc<Terms>,
+    },
     /// Stop listening at one place. What the kernel has queued there is still taken, unless `at_once`.
     Silence {
         /// Its number.

@@ -24,6 +24,7 @@ use crate::node::Inner;
 use crate::orders::{Order, Orders};
 use crate::recheck::Rechecks;
 use crate::refusal::Refusal;
+use crate::roll::Terms;
 use crate::sockets::{Sockets, Transport};
 use crate::token::Watched;
 
@@ -222,7 +223,7 @@ impl<E: Engine> Loop<E> {
                     self.known.note(&listener);
                     self.rechecks.add(&listener, &terms, now);
                     if let Err(fault) = self.acceptor.change(&listener, &terms) {
-                        self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));
+                        self.unset(&terms, &fault);
                     }
                 }
                 // Whoever stops listens no more.
@@ -234,6 +235,11 @@ impl<E: Engine> Loop<E> {
                             "listener {name}: shard {} can't watch a socket of it: {fault}",
                             self.shard
                         ));
+                    }
+                }
+                Order::Hand { place, listener, terms } => {
+                    if let Err(fault) = self.acceptor.hand(place, &listener, &terms) {
+                        self.unset(&terms, &fault);
                     }
                 }
                 Order::Silence { place, at_once, done } => {
@@ -343,6 +349,10 @@ impl<E: Engine> Loop<E> {
              service) or lower limits.connections"
         );
         self.fault(&text);
+    }
+
+    fn unset(&mut self, terms: &Terms, fault: &io::Error) {
+        self.fault(&format!("listener {}: can't set its sockets up anew: {fault}", terms.options.name));
     }
 
     fn fault(&mut self, text: &str) {

@@ -131,8 +131,9 @@ impl Live for Running {
         self.handle.open(listener.options.clone()).map_err(|fault| fault.to_string())
     }
 
-    fn change(&self, listener: &Listener, ending: Ending) -> Result<(), String> {
-        self.handle.change(listener.options.clone(), ending).map_err(|fault| fault.to_string())
+    fn change(&self, listeners: &[&Listener], ending: Ending) -> Result<(), String> {
+        let options = listeners.iter().map(|listener| listener.options.clone()).collect();
+        self.handle.change_together(options, ending).map_err(|fault| fault.to_string())
     }
 
     fn close(&self, name: &str, ending: Ending) -> Result<(), String> {

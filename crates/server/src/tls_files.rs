@@ -55,7 +55,7 @@ impl TlsFiles {
 fn take_up(running: &Running, listener: &Listener) {
     let name = &listener.options.name;
     let done =
-        running.prepare(listener).and_then(|()| running.change(listener, Ending::Keep).map_err(|fault| vec![fault]));
+        running.prepare(listener).and_then(|()| running.change(&[listener], Ending::Keep).map_err(|fault| vec![fault]));
     if done.is_ok() {
         running.log.say(Level::Info, &format!("listener {name}: its TLS files have changed and were read again"));
         running.warn_of(name);

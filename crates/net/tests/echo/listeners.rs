@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use breakwater_net::{
-    AccessRule, BindCause, Ending, Handle, ListenerOptions, ListenerStatus, Options, Protocols, Refusal,
+    AccessRule, Bind, BindCause, Ending, Handle, ListenerOptions, ListenerStatus, Options, Protocols, Refusal,
 };
 
 use crate::engine::{addresses, connect, echo, listener, rest, serve};
@@ -90,7 +91,7 @@ fn a_port_is_widened_to_all_addresses_without_a_gap() {
     let (node, first, _) = serve(2, &Options::default(), false);
     let handle = node.handle();
     let wide = |ip: [u8; 4]| {
-        let bind = vec![breakwater_net::Bind::Address((ip, first.port()).into())];
+        let bind = vec![Bind::Address((ip, first.port()).into())];
         ListenerOptions { bind, ..listener("tcp.first", [0; 4]) }
     };
     for ip in [[0; 4], [127, 0, 0, 1]] {
@@ -99,6 +100,61 @@ fn a_port_is_widened_to_all_addresses_without_a_gap() {
         let elsewhere = TcpStream::connect(("127.0.0.2", first.port()));
         assert_eq!(elsewhere.is_ok(), ip == [0; 4]);
     }
+    node.stop(Duration::ZERO);
+    node.join();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_listeners_change_places_while_clients_come_to_both() {
+    let (node, first, _) = serve(2, &Options::default(), false);
+    let handle = node.handle();
+    handle.open(listener("tcp.second", [127, 0, 0, 1])).expect("a free port");
+    let second = addresses(&handle, "tcp.second")[0];
+    let at = |name: &str, address| ListenerOptions { bind: vec![Bind::Address(address)], ..listener(name, [0; 4]) };
+    let together =
+        |one, other| handle.change_together(vec![at("tcp.first", one), at("tcp.second", other)], Ending::Keep);
+    together(first, second).expect("each has its port already");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let come = |address| {
+            let mut rounds = 0_u64;
+            while !over.load(Ordering::Relaxed) || rounds == 0 {
+                echo(&mut connect(address), b"let in all the while");
+                rounds += 1;
+            }
+            rounds
+        };
+        let clients = [first, second].map(|address| scope.spawn(move || come(address)));
+        let mut stays = connect(first);
+        for round in 0..100_u8 {
+            let swapped = round % 2 == 0;
+            let (one, other) = if swapped { (second, first) } else { (first, second) };
+            together(one, other).expect("they change places");
+            assert_eq!((addresses(&handle, "tcp.first"), addresses(&handle, "tcp.second")), (vec![one], vec![other]));
+            echo(&mut stays, &[round | 0x80]);
+        }
+        over.store(true, Ordering::Relaxed);
+        let came: u64 = clients.into_iter().map(|client| client.join().expect("nobody was turned away")).sum();
+        let accepted = |name| status(&handle, name).accepted;
+        assert_eq!(accepted("tcp.first") + accepted("tcp.second"), came + 1);
+    });
+    // The places are really those of the other one.
+    together(second, first).expect("they change places");
+    let before = status(&handle, "tcp.second").accepted;
+    echo(&mut connect(first), b"at the second one");
+    assert_eq!(status(&handle, "tcp.second").accepted, before + 1);
+    // One that can't be had leaves both as they are.
+    let nowhere = at("tcp.second", ([192, 0, 2, 1], 0).into());
+    handle.change_together(vec![at("tcp.first", first), nowhere], Ending::Cut).expect_err("no such address");
+    assert_eq!((addresses(&handle, "tcp.first"), addresses(&handle, "tcp.second")), (vec![second], vec![first]));
+    // Who has come by then may be sent away.
+    let mut goes = connect(first);
+    echo(&mut goes, b"here");
+    let back = vec![at("tcp.first", first), at("tcp.second", second)];
+    handle.change_together(back, Ending::Cut).expect("they change places");
+    assert_eq!(rest(&mut goes), b"bye");
+    echo(&mut connect(first), b"here");
     node.stop(Duration::ZERO);
     node.join();
 }
@@ -235,7 +291,7 @@ fn a_unix_socket_is_served_like_a_port_and_its_file_goes_with_it() {
     // Rules over addresses don't concern those who have none.
     let access = vec![AccessRule { allow: false, network: None }];
     let at = |mode| ListenerOptions {
-        bind: vec![breakwater_net::Bind::Unix { path: path.clone(), mode }],
+        bind: vec![Bind::Unix { path: path.clone(), mode }],
         access: access.clone(),
         ..listener("unix.test", [127, 0, 0, 1])
     };

@@ -8,7 +8,7 @@ mod our_client;
 
 use std::net::SocketAddr;
 
-use breakwater_net::{AccessRule, Ending, Refusal};
+use breakwater_net::{AccessRule, Bind, Ending, ListenerOptions, Refusal};
 use breakwater_transport::tls::{CertificateFiles, ClientCertificate, TlsOptions};
 use quinn::{ConnectionError, ReadError};
 
@@ -442,7 +442,7 @@ fn a_change_shows_its_certificate_to_those_who_come_and_ends_nobody() {
         let mut alice = ground.connect("alice").await;
         let other = Authority::new();
         let mut changed = options(&other);
-        changed.bind = vec![breakwater_net::Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
+        changed.bind = vec![Bind::Address(SocketAddr::from(([127, 0, 0, 1], 0)))];
         ground.node.handle().change(changed, Ending::Keep).expect("it is open");
         dial(&endpoint(), config(ground.authority.client(None, MQTT)), ground.address)
             .await
@@ -450,6 +450,38 @@ fn a_change_shows_its_certificate_to_those_who_come_and_ends_nobody() {
         let own = endpoint();
         let connection = dial(&own, config(other.client(None, MQTT)), ground.address).await.expect("it is let in");
         Client::login(own, connection, "bob", None).await;
+        alice.control.say(&[0xC0, 0]).await;
+        alice.control.hears(&[0xD0, 0]).await;
+        ground.stop().await;
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn two_listeners_change_places_and_who_is_connected_stays() {
+    run(async {
+        // Whoever holds a port at one address has it to himself at the others.
+        let holder = udp();
+        let port = holder.local_addr().expect("bound").port();
+        let places = [2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+        let at = |place: usize| vec![Bind::Address(places[place])];
+        let ground = Ground::new(|options, _| options.bind = at(0));
+        let (handle, other) = (ground.node.handle(), Authority::new());
+        let of_other = ListenerOptions { name: "quic.other".into(), bind: at(1), ..options(&other) };
+        handle.open(of_other.clone()).expect("a free port");
+        let mut alice = ground.connect("alice").await;
+        let swapped = vec![
+            ListenerOptions { bind: at(1), ..ground.status().options },
+            ListenerOptions { bind: at(0), ..of_other },
+        ];
+        let alone = handle.change(swapped[0].clone(), Ending::Keep).expect_err("it is taken");
+        assert!(alone.to_string().contains("127.0.0.3"), "{alone}");
+        handle.change_together(swapped, Ending::Keep).expect("they change places");
+        for (authority, place) in [(&other, places[0]), (&ground.authority, places[1])] {
+            let own = endpoint();
+            let connection = dial(&own, config(authority.client(None, MQTT)), place).await.expect("its certificate");
+            Client::login(own, connection, "bob", None).await;
+        }
         alice.control.say(&[0xC0, 0]).await;
         alice.control.hears(&[0xD0, 0]).await;
         ground.stop().await;
@@ -482,7 +514,7 @@ fn a_listener_may_come_back_to_a_port_that_earlier_connections_still_have() {
         let mut alice = ground.connect("alice").await;
         let mut again = ground.status().options;
         again.name = "quic.again".into();
-        again.bind = vec![breakwater_net::Bind::Address(ground.address)];
+        again.bind = vec![Bind::Address(ground.address)];
         let taken = ground.node.handle().open(again.clone()).expect_err("somebody listens there");
         assert!(taken.to_string().contains("taken"), "{taken}");
         ground.node.handle().close("quic.test", Ending::Keep).expect("it is open");

@@ -44,6 +44,13 @@ impl Site {
         Program::start(&mut self.command(words)).finish()
     }
 
+    /// A command for the broker that runs.
+    fn ask(&self, word: &str) -> Vec<String> {
+        let ended = Program::start(breakwater().arg(word).arg("--data").arg(self.path("data"))).finish();
+        assert!(ended.status.success(), "{:?}", ended.lines);
+        ended.lines
+    }
+
     fn serve(&self) -> Program {
         let program = Program::start(&mut self.command(&["serve", "--shards", "2"]));
         program.line(|line| line.contains("INFO  started"));
@@ -75,6 +82,30 @@ fn ping(stream: &mut UnixStream) {
 }
 
 const ONE: &str = "listeners.defaults = false\n# the first\n[listeners.unix.a]\nbind = 'a.sock'\n";
+
+#[test]
+fn two_listeners_change_places_in_one_reload() {
+    let text = |a: &str, b: &str| {
+        format!(
+            "listeners.defaults = false\n[listeners.unix.a]\nbind = '{a}.sock'\n[listeners.unix.b]\nbind = '{b}.sock'\n"
+        )
+    };
+    let site = Site::new("swap", &text("a", "b"));
+    let _broker = site.serve();
+    let mut stays = connect(&site.path("a.sock"));
+    site.write(&text("b", "a"));
+    let lines = site.ask("reload");
+    assert_eq!(lines.iter().filter(|line| line.contains("moved from")).count(), 2, "{lines:?}");
+    ping(&mut stays);
+    let place = |name: &str| {
+        let lines = site.ask("listeners");
+        let line = lines.into_iter().find(|line| line.starts_with(name)).expect("it is listed");
+        line.split_whitespace().nth(1).expect("its place").to_owned()
+    };
+    assert!(place("unix.a").ends_with("b.sock") && place("unix.b").ends_with("a.sock"));
+    ping(&mut connect(&site.path("a.sock")));
+    ping(&mut connect(&site.path("b.sock")));
+}
 
 #[test]
 fn a_wrong_file_is_told_about_all_at_once_with_its_places() {

@@ -143,7 +143,7 @@ fn the_service_manager_hears_of_start_reload_and_stop() {
     let folder = Folder::new();
     let path = folder.file("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket of ours");
-    socket.set_read_timeout(Some(crate::program::DEADLINE)).expect("it takes a deadline");
+    socket.set_read_timeout(Some(DEADLINE)).expect("it takes a deadline");
     let mut command: Command = breakwater();
     command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--data"]).arg(folder.path()).env("NOTIFY_SOCKET", &path);
     let program = Program::start(&mut command);
