@@ -8,7 +8,7 @@ use crate::tls::facts::{self, CertificateFacts};
 use crate::tls::files::{self, TlsConfigFault};
 use crate::tls::{CertificateFiles, OcspQuestion, OcspSource};
 
-/// From so many days before its end on, a certificate's expiry is warned of.
+/// From so many days before its end on, a certificate's expiry is warned of; later than that if it doesn't live long.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
 
 /// What came of the files.
@@ -111,7 +111,7 @@ fn warn_of_certificate(
             file,
             "this certificate is not valid yet: look at the clock here and where it was issued",
         ));
-    } else if days < EXPIRY_WARNING_DAYS && !facts.self_made {
+    } else if days < facts.warning_days() && !facts.self_made {
         warnings.push(TlsConfigFault::at(file, format!("this certificate expires in {days} days: renew it")));
     }
     if facts.names.is_empty() {

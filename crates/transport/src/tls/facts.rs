@@ -8,6 +8,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+use crate::tls::certified::EXPIRY_WARNING_DAYS;
 use crate::tls::names;
 use crate::tls::self_made;
 
@@ -63,6 +64,13 @@ impl CertificateFacts {
     #[must_use]
     pub fn days_left(&self, now_s: i64) -> i64 {
         (self.not_after_s - now_s).div_euclid(86_400)
+    }
+
+    /// From so many days before its end on it is warned of. For one of ninety days that is after the time at which it is renewed by
+    /// whatever renews it by itself, at two thirds of its life.
+    pub(crate) fn warning_days(&self) -> i64 {
+        let life = (self.not_after_s - self.not_before_s).div_euclid(86_400);
+        EXPIRY_WARNING_DAYS.min(life / 4)
     }
 }
 
