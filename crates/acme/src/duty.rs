@@ -77,7 +77,8 @@ impl Duty {
         self.forced = false;
         let (name, domains) = (&self.options.name, self.options.domains.join(", "));
         let note = |bad, text| Note { bad, text: format!("acme.{name}: {text}") };
-        tell(note(false, format!("ordering a certificate for {domains} from {}", self.options.directory)));
+        let meanwhile = if self.facts.is_none() { "; until it is there listeners show the self-made one" } else { "" };
+        tell(note(false, format!("ordering a certificate for {domains} from {}{meanwhile}", self.options.directory)));
         // Written down before it: a process that dies of a try has made one.
         self.memory.failures = self.memory.failures.saturating_add(1);
         self.memory.last_try_s = now_s;

@@ -64,13 +64,13 @@ fn advice(kind: &str, options: &Options, name: &str) -> Option<String> {
     let section = format!("acme.{}", options.name);
     Some(match (kind, options.challenge) {
         ("connection", Challenge::Http01) => format!(
-            "the authority comes to port 80 of {name}: let it through the firewall, and forward it to {section}.bind ({}) if that is \
-             another port",
+            "{name} has to lead to this machine, and the authority has to reach port 80 there: look at DNS and the firewall, and \
+             forward the port to {section}.bind ({}) if that is another one",
             options.bind
         ),
         ("connection" | "tls", Challenge::TlsAlpn01) => format!(
-            "the authority comes to port 443 of {name}: let it through the firewall, and have a TLS listener of this broker there or \
-             forward the port to one, as it is and without ending TLS in between"
+            "{name} has to lead to this machine, and the authority has to reach port 443 there: look at DNS and the firewall, and \
+             have a TLS listener of this broker there or forward the port to one, without ending TLS in between"
         ),
         ("dns", _) => format!("{name} needs an A or AAAA record that leads to this machine"),
         ("unauthorized" | "incorrectResponse", Challenge::Http01) => format!(
@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn each_kind_of_problem_says_what_to_do() {
         for (kind, challenge, word) in [
-            ("connection", Challenge::Http01, "port 80 of a.example"),
-            ("connection", Challenge::TlsAlpn01, "port 443 of a.example"),
-            ("tls", Challenge::TlsAlpn01, "port 443 of a.example"),
+            ("connection", Challenge::Http01, "reach port 80 there"),
+            ("connection", Challenge::TlsAlpn01, "reach port 443 there"),
+            ("tls", Challenge::TlsAlpn01, "reach port 443 there"),
             ("dns", Challenge::Http01, "A or AAAA record"),
             ("unauthorized", Challenge::Http01, "acme.office.bind"),
             ("caa", Challenge::Http01, "acme.office.directory"),

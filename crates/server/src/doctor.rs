@@ -93,6 +93,8 @@ pub(crate) enum Exposure {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) listeners: Vec<ListenerFacts>,
+    /// Certificates that are ordered from an authority.
+    pub(crate) ordered: Vec<OrderedFacts>,
     /// Users that are named; none: it could not be read.
     pub(crate) users: Option<Vec<UserFacts>>,
     /// Access rules for topics exist.
@@ -141,9 +143,26 @@ pub(crate) struct ListenerFacts {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CertificateFacts {
     pub(crate) subject: String,
+    pub(crate) names: Vec<String>,
     pub(crate) self_made: bool,
     /// Seconds since 1970.
+    pub(crate) not_before: i64,
+    /// Seconds since 1970.
     pub(crate) not_after: i64,
+}
+
+/// One certificate that is ordered from an authority.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OrderedFacts {
+    /// Name of its section.
+    pub(crate) name: String,
+    pub(crate) domains: Vec<String>,
+    /// Seconds since 1970; none: there is none yet.
+    pub(crate) not_after: Option<i64>,
+    /// Orders since the last one that succeeded.
+    pub(crate) failures: u32,
+    /// Why the last one failed.
+    pub(crate) fault: Option<String>,
 }
 
 /// One user.

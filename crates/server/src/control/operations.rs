@@ -133,6 +133,7 @@ fn certificate(facts: &breakwater_transport::tls::CertificateFacts) -> Certifica
         subject: facts.subject.to_string(),
         names: facts.names.iter().map(ToString::to_string).collect(),
         self_made: facts.self_made,
+        not_before: facts.not_before_s,
         not_after: facts.not_after_s,
     }
 }

@@ -123,6 +123,8 @@ pub(crate) struct CertificateRow {
     pub(crate) names: Vec<String>,
     pub(crate) self_made: bool,
     /// Seconds since 1970.
+    pub(crate) not_before: i64,
+    /// Seconds since 1970.
     pub(crate) not_after: i64,
 }
 

@@ -1,6 +1,8 @@
 //! The checks, each a function from facts to findings.
 
-use super::{Exposure, Facts, Finding, ListenerFacts, Severity};
+use breakwater_transport::tls::EXPIRY_WARNING_DAYS;
+
+use super::{CertificateFacts, Exposure, Facts, Finding, ListenerFacts, OrderedFacts, Severity};
 
 type Check = fn(&Facts) -> Vec<Finding>;
 
@@ -10,6 +12,7 @@ pub(super) const ALL: &[Check] = &[
     guessed_passwords,
     plain_ports,
     open_secrets,
+    failed_orders,
     expiring_certificates,
     weak_tls,
     self_made_certificates,
@@ -22,10 +25,12 @@ pub(super) const ALL: &[Check] = &[
 
 const DAY_S: i64 = 24 * 3600;
 
-/// Days before its end from which on a certificate is complained about.
-const EXPIRY_DAYS: i64 = 30;
+/// Days before its end from which on a certificate is complained about, unless it doesn't live long: then a part of its life.
+const EXPIRY_DAYS: i64 = EXPIRY_WARNING_DAYS;
+const EXPIRY_PART: i64 = 4;
 /// The same, when it gets urgent.
 const URGENT_DAYS: i64 = 7;
+const URGENT_PART: i64 = 12;
 
 /// A port that nobody came to for that long is worth a word.
 const UNUSED_S: u64 = 24 * 3600;
@@ -124,19 +129,53 @@ fn open_secrets(facts: &Facts) -> Vec<Finding> {
     open.map(finding).collect()
 }
 
+fn failed_orders(facts: &Facts) -> Vec<Finding> {
+    let finding = |ordered: &OrderedFacts| {
+        let fault = ordered.fault.as_ref()?;
+        let (severity, state) = match ordered.not_after.map(|end| (end - facts.now_unix_s).div_euclid(DAY_S)) {
+            None => (Severity::Serious, "listeners show the self-made one meanwhile".to_owned()),
+            Some(..0) => (Severity::Serious, "the one in use has expired".to_owned()),
+            Some(days @ 0..URGENT_DAYS) => (Severity::Serious, format!("the one in use expires in {days} days")),
+            Some(days) => (Severity::Warning, format!("the one in use is good for {days} days")),
+        };
+        let (name, failures) = (&ordered.name, ordered.failures);
+        Some(Finding {
+            check: "failed-order",
+            severity,
+            subject: format!("acme.{name}"),
+            what: format!("the certificate could not be ordered ({failures} failures in a row), {state}: {fault}"),
+            mend: vec![format!("do what this says, then: breakwater acme renew {name}")],
+        })
+    };
+    facts.ordered.iter().filter_map(finding).collect()
+}
+
+/// The section that a certificate was ordered by.
+fn ordered_by<'a>(facts: &'a Facts, certificate: &CertificateFacts) -> Option<&'a OrderedFacts> {
+    let is = |ordered: &&OrderedFacts| {
+        let named = ordered.domains.iter().all(|domain| certificate.names.contains(domain));
+        named && ordered.not_after == Some(certificate.not_after)
+    };
+    facts.ordered.iter().find(is)
+}
+
 fn expiring_certificates(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for listener in &facts.listeners {
         for certificate in &listener.certificates {
             let days = (certificate.not_after - facts.now_unix_s).div_euclid(DAY_S);
+            let life = (certificate.not_after - certificate.not_before).div_euclid(DAY_S);
+            let (urgent, early) = (URGENT_DAYS.min(life / URGENT_PART), EXPIRY_DAYS.min(life / EXPIRY_PART));
             let (severity, what) = match days {
                 ..0 => (Severity::Serious, "has expired: clients that check it can't connect".to_owned()),
-                0..URGENT_DAYS => (Severity::Serious, format!("expires in {days} days")),
-                URGENT_DAYS..=EXPIRY_DAYS => (Severity::Warning, format!("expires in {days} days")),
+                days if days < urgent => (Severity::Serious, format!("expires in {days} days")),
+                days if days <= early => (Severity::Warning, format!("expires in {days} days")),
                 _ => continue,
             };
             let mend = if certificate.self_made {
                 "breakwater reload (a self-made certificate is renewed by the same authority)".to_owned()
+            } else if let Some(ordered) = ordered_by(facts, certificate) {
+                format!("breakwater acme renew {}", ordered.name)
             } else {
                 "renew it where it came from, put the files in place, then: breakwater reload".to_owned()
             };

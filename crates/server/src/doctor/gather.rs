@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::control::{Answer, ListenerRow, Request};
-use crate::doctor::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, UserFacts};
+use crate::control::{AcmeRow, Answer, ListenerRow, Request};
+use crate::doctor::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, UserFacts};
 use crate::remote;
 use crate::sources::Place;
 
@@ -23,6 +23,7 @@ pub(crate) fn gather(node: &Place) -> Result<Facts, Vec<String>> {
     };
     Ok(Facts {
         listeners: rows.iter().filter(|row| row.fault.is_none()).map(listener).collect(),
+        ordered: remote::certificates(node)?.into_iter().map(ordered).collect(),
         users: users(&data),
         has_access_rules: false,
         loopback_anonymous: status.loopback_anonymous,
@@ -49,6 +50,8 @@ fn listener(row: &ListenerRow) -> ListenerFacts {
             .iter()
             .map(|certificate| CertificateFacts {
                 subject: certificate.subject.clone(),
+                names: certificate.names.clone(),
+                not_before: certificate.not_before,
                 self_made: certificate.self_made,
                 not_after: certificate.not_after,
             })
@@ -61,6 +64,11 @@ fn listener(row: &ListenerRow) -> ListenerFacts {
         accepted: Some(row.accepted),
         open_for_s: row.open_for_s,
     }
+}
+
+fn ordered(row: AcmeRow) -> OrderedFacts {
+    let AcmeRow { name, domains, not_after, failures, fault, .. } = row;
+    OrderedFacts { name, domains, not_after, failures, fault }
 }
 
 fn users(data: &Path) -> Option<Vec<UserFacts>> {

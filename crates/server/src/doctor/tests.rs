@@ -1,5 +1,5 @@
 use super::report::{Form, report};
-use super::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, Severity, UserFacts, examine};
+use super::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, Severity, UserFacts, examine};
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 24 * 3600;
@@ -10,7 +10,11 @@ fn safe() -> ListenerFacts {
         name: "tls.default".into(),
         exposure: Some(Exposure::Public),
         port: 8883,
-        certificates: vec![CertificateFacts { subject: "CN=x".into(), self_made: false, not_after: NOW + 90 * DAY }],
+        certificates: vec![CertificateFacts {
+            subject: "CN=x".into(),
+            not_after: NOW + 90 * DAY,
+            ..CertificateFacts::default()
+        }],
         authentication: true,
         has_limits: true,
         accepted: Some(3),
@@ -57,8 +61,11 @@ fn each_risk_is_found_and_graded() {
 }
 
 fn expiring(days: i64) -> ListenerFacts {
-    let certificates =
-        vec![CertificateFacts { subject: "CN=x".into(), self_made: false, not_after: NOW + days * DAY + 1 }];
+    let certificates = vec![CertificateFacts {
+        subject: "CN=x".into(),
+        not_after: NOW + days * DAY + 1,
+        ..CertificateFacts::default()
+    }];
     ListenerFacts { certificates, ..safe() }
 }
 
@@ -79,11 +86,52 @@ fn what_only_this_machine_reaches_is_left_alone() {
 #[test]
 fn an_expired_certificate_is_serious() {
     let listener = ListenerFacts {
-        certificates: vec![CertificateFacts { subject: "CN=x".into(), self_made: true, not_after: NOW - 1 }],
+        certificates: vec![CertificateFacts { self_made: true, not_after: NOW - 1, ..CertificateFacts::default() }],
         exposure: Some(Exposure::Loopback),
         ..safe()
     };
     assert_eq!(found(&facts(listener)), [("certificate-expiry", Severity::Serious)]);
+}
+
+#[test]
+fn a_certificate_of_a_few_days_is_complained_about_near_its_end_only() {
+    for (left, severity) in [(4, None), (2, None), (1, Some(Severity::Warning)), (-1, Some(Severity::Serious))] {
+        let not_after = NOW + left * DAY + 1;
+        let certificate =
+            CertificateFacts { not_before: not_after - 6 * DAY, not_after, ..CertificateFacts::default() };
+        let expected: Vec<_> = severity.map(|severity| ("certificate-expiry", severity)).into_iter().collect();
+        assert_eq!(found(&facts(ListenerFacts { certificates: vec![certificate], ..safe() })), expected, "{left}");
+    }
+}
+
+#[test]
+fn an_order_that_failed_is_the_worse_the_less_is_left_of_the_certificate() {
+    let order = |days: Option<i64>| OrderedFacts {
+        name: "office".into(),
+        domains: vec!["a.example".into()],
+        not_after: days.map(|days| NOW + days * DAY + 1),
+        failures: 2,
+        fault: Some("port 80 is closed".into()),
+    };
+    for (days, severity) in [
+        (None, Severity::Serious),
+        (Some(-1), Severity::Serious),
+        (Some(6), Severity::Serious),
+        (Some(20), Severity::Warning),
+    ] {
+        let facts = Facts { ordered: vec![order(days)], ..facts(safe()) };
+        assert_eq!(found(&facts), [("failed-order", severity)], "{days:?}");
+        let finding = examine(&facts).remove(0);
+        assert!(
+            finding.what.ends_with("port 80 is closed") && finding.mend[0].ends_with("breakwater acme renew office")
+        );
+    }
+    let fine = Facts { ordered: vec![OrderedFacts { fault: None, ..order(Some(20)) }], ..facts(safe()) };
+    assert_eq!(found(&fine), []);
+    // The advice for its end is another than for a file of somebody else's.
+    let mut ending = Facts { ordered: vec![OrderedFacts { fault: None, ..order(Some(5)) }], ..facts(expiring(5)) };
+    ending.listeners[0].certificates[0].names = vec!["a.example".into()];
+    assert_eq!(examine(&ending)[0].mend, ["breakwater acme renew office"]);
 }
 
 #[test]

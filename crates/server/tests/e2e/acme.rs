@@ -57,8 +57,13 @@ fn site(rejected: u8, further: &str) -> Option<Site> {
 impl Site {
     /// Has the broker take up a section of this kind.
     fn order(&self, challenge: &str, domain: &str, further: &str) {
+        self.order_for("", challenge, domain, further);
+    }
+
+    /// The same, with further settings of the listener.
+    fn order_for(&self, listener: &str, challenge: &str, domain: &str, further: &str) {
         let text = format!(
-            "{LISTENERS}tls.acme = \"office\"\n[acme.office]\ndirectory = \"{}\"\ndirectory_ca = \"tls/ca.pem\"\n\
+            "{LISTENERS}{listener}tls.acme = \"office\"\n[acme.office]\ndirectory = \"{}\"\ndirectory_ca = \"tls/ca.pem\"\n\
              domains = \"{domain}\"\nterms_agreed = true\nchallenge = \"{challenge}\"\nbind = \"127.0.0.1:{}\"\n{further}",
             self.directory, self.http
         );
@@ -158,4 +163,95 @@ fn a_certificate_comes_by_tls_alpn_01_and_nobody_is_disconnected_for_it() {
     let shown = site.done(&["acme"]).join("\n");
     assert!(shown.contains("office: localhost from https://") && shown.contains("good for"), "{shown}");
     assert!(site.ask(&["acme", "renew", "nobody"]).lines.concat().contains("there are office"));
+}
+
+#[test]
+fn a_certificate_comes_by_http_01_from_an_authority_that_refuses_nonces() {
+    let Some(site) = site(15, "") else { return };
+    site.order("http-01", "localhost", "");
+    // Three refusals in a row are a failure, and that is as it should be: the next try comes later, or when somebody wants it.
+    for tries in 1.. {
+        let is_end = |line: &str| line.contains("acme.office: got") || line.contains("acme.office: no certificate");
+        let ends = site.ports.log_lines(tries, is_end);
+        if ends.iter().any(|line| line.contains("acme.office: got")) {
+            break;
+        }
+        assert!(ends.iter().all(|line| line.contains("nonce")), "{ends:#?}");
+        site.done(&["acme", "renew", "office"]);
+    }
+    site.got(1);
+    assert!(site.lets_in(&site.root()));
+    let gone = std::net::TcpStream::connect(("127.0.0.1", site.http));
+    assert!(gone.is_err(), "the responder is open only while it is needed");
+}
+
+#[test]
+fn a_failed_order_leaves_the_certificate_and_says_what_to_do() {
+    let Some(mut site) = site(0, "") else { return };
+    site.order("tls-alpn-01", "localhost", "");
+    site.got(1);
+    let before = site.pair();
+    // The responder listens where the authority doesn't come.
+    site.http = free_port();
+    site.order("http-01", "localhost", "");
+    site.done(&["acme", "renew", "office"]);
+    let line = site.ports.logs(|line| line.contains("no certificate for localhost"));
+    for part in ["port 80", "firewall", "acme.office.bind", "the present one stays in use", "next try in"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(site.pair(), before);
+    assert!(before.contains(&site.shown()) && site.lets_in(&site.root()));
+    let shown = site.done(&["acme"]).join("\n");
+    assert!(shown.contains("last failure localhost: ") && shown.contains("failures in a row: 1"), "{shown}");
+    let found = site.ask(&["doctor"]).lines.join("\n");
+    assert!(found.contains("acme.office: the certificate could not be ordered"), "{found}");
+    assert!(found.contains("breakwater acme renew office"), "{found}");
+}
+
+#[test]
+fn an_account_is_bound_to_another_where_the_authority_wants_that() {
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let further =
+        format!(", \"externalAccountBindingRequired\": true, \"externalAccountMACKeys\": {{\"kid-1\": \"{key}\"}}");
+    let Some(site) = site(0, &further) else { return };
+    site.order("tls-alpn-01", "localhost", "");
+    site.ports.logs(|line| line.contains("no certificate for localhost") && line.contains("acme.office.eab_key_id"));
+    site.ports.folder.write("eab", key);
+    site.order("tls-alpn-01", "localhost", "eab_key_id = \"kid-1\"\neab_hmac_file = \"eab\"\n");
+    site.got(1);
+    assert!(!site.ports.log_lines(0, |_| true).concat().contains(key), "no secret is logged");
+}
+
+#[test]
+fn a_listener_that_demands_certificates_of_clients_still_proves_its_name() {
+    let Some(site) = site(0, "") else { return };
+    let demands = "tls.client_certificate = \"required\"\ntls.client_authorities = \"tls/ca.pem\"\n";
+    site.order_for(demands, "tls-alpn-01", "localhost", "");
+    site.got(1);
+    // Without a proof under way the same hello is for nobody.
+    let place = site.ports.address("tls");
+    let refused = site.openssl(&["-connect", &place, "-servername", "localhost", "-alpn", "acme-tls/1"], "");
+    assert!(!refused.iter().any(|line| line.contains("BEGIN CERTIFICATE")), "{refused:#?}");
+    assert!(refused.iter().any(|line| line.contains("no application protocol")), "{refused:#?}");
+}
+
+#[test]
+fn a_restart_orders_nothing_that_is_there() {
+    let Some(mut site) = site(0, "") else { return };
+    site.order("tls-alpn-01", "localhost", "");
+    site.got(1);
+    let before = site.pair();
+    site.ports = site.ports.killed_and_started();
+    assert!(before.contains(&site.shown()), "it is shown from the first moment on");
+    assert!(site.lets_in(&site.root()));
+    let shown = loop {
+        // Its thread has only begun.
+        let shown = site.done(&["acme"]).join("\n");
+        if shown.contains("good for") {
+            break shown;
+        }
+    };
+    assert!(shown.contains("next order   in") && shown.contains("days"), "{shown}");
+    assert_eq!(site.pair(), before);
+    assert!(site.ports.log_lines(0, |line| line.contains("acme.office")).is_empty());
 }

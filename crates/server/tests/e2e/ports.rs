@@ -66,6 +66,14 @@ impl Ports {
         Self::start(folder, command)
     }
 
+    /// Starts again after an end without a word, with the same folder and configuration.
+    pub(crate) fn killed_and_started(self) -> Ports {
+        self.program.kill();
+        let mut command = Self::command(&self.folder);
+        command.arg("--config").arg(self.folder.file("breakwater.toml"));
+        Self::start(self.folder, command)
+    }
+
     fn command(folder: &Folder) -> Command {
         let mut command = breakwater();
         command.args(["serve", "--shards", "2", "--data"]).arg(folder.path());
