@@ -1,38 +1,64 @@
 //! Names of everything that is counted. Raw strings are not metrics.
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal, $unit:literal, $help:literal;)*) => {
-        /// One counter of a shard.
+    ($(#[$about:meta])* $metrics:ident: $($variant:ident => $name:literal, $unit:literal, $help:literal;)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum Metric { $(#[doc = $help] $variant,)* }
+        pub enum $metrics { $(#[doc = $help] $variant,)* }
 
-        impl Metric {
+        impl $metrics {
             /// All of them, in order of declaration.
-            pub const ALL: &'static [Metric] = &[$(Metric::$variant,)*];
+            pub const ALL: &'static [$metrics] = &[$($metrics::$variant,)*];
 
-            /// Name as exported, without prefix.
+            /// Name as exported, without prefix. Those that only grow end in `_total`.
             #[must_use]
             pub fn name(self) -> &'static str {
-                match self { $(Metric::$variant => $name,)* }
+                match self { $($metrics::$variant => $name,)* }
             }
 
             /// Unit of the value.
             #[must_use]
             pub fn unit(self) -> &'static str {
-                match self { $(Metric::$variant => $unit,)* }
+                match self { $($metrics::$variant => $unit,)* }
             }
 
             /// One sentence on what is counted.
             #[must_use]
             pub fn help(self) -> &'static str {
-                match self { $(Metric::$variant => $help,)* }
+                match self { $($metrics::$variant => $help,)* }
             }
         }
     };
 }
 
 metrics! {
+    /// How a node is at a moment.
+    Gauge:
+    StartTime => "start_time_seconds", "seconds", "When the broker was started, in seconds of Unix time.";
+    Clients => "clients", "clients", "Clients that are connected.";
+    Sessions => "sessions", "sessions", "Sessions, with a connection or without.";
+    Subscriptions => "subscriptions", "subscriptions", "Subscriptions, those of shared groups left out.";
+    SharedSubscriptions => "shared_subscriptions", "subscriptions", "Subscriptions of shared groups.";
+    Retained => "retained_messages", "messages", "Retained messages.";
+    RetainedBytes => "retained_bytes", "bytes", "Bytes of retained messages.";
+    QueuedBytes => "queued_bytes", "bytes", "Bytes that wait in queues and buffers for clients.";
+}
+
+metrics! {
+    /// What is known of each listener; its name is the label `listener`.
+    ListenerMetric:
+    Connections => "listener_connections", "connections", "Connections that a listener has, those whose handshake is under way included.";
+    Accepted => "listener_accepted_total", "connections", "Connections let in since the listener was opened, with all handshakes done.";
+    Refused => "listener_refused_total", "connections", "Connections turned away before they got as far as MQTT, by reason (the label reason).";
+    BytesReceived => "listener_bytes_received_total", "bytes", "Bytes of MQTT from clients of the listener.";
+    BytesSent => "listener_bytes_sent_total", "bytes", "Bytes of MQTT to clients of the listener.";
+    CertificateExpiry => "listener_certificate_expiry_timestamp_seconds", "seconds", "When the first of the certificates that the listener shows expires, in seconds of Unix time.";
+}
+
+metrics! {
+    /// One counter of a shard.
+    Metric:
     ConnectionsAccepted => "connections_accepted_total", "connections", "Connections accepted from the network.";
     ConnectionsRefused => "connections_refused_total", "connections", "Connections turned away before CONNACK 0, for whatever reason.";
     ConnectionsClosed => "connections_closed_total", "connections", "Connections that have ended.";

@@ -67,6 +67,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Print what a running broker has counted, in the format of Prometheus.
+    Metrics {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Say what is exposed, how bad that is, and what mends it.
     Doctor {
         /// Print JSON.

@@ -7,12 +7,14 @@
 
 mod banner;
 mod cli;
+mod clock;
 mod config;
 mod control;
 mod doctor;
 mod door;
 mod foreign;
 mod log;
+mod metrics;
 mod remote;
 mod running;
 mod serve;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Kick { client_id, end_session, place } => remote::kick(&place, client_id, end_session),
         Command::Acme { command, place } => remote::acme(&place, command.unwrap_or_default()),
         Command::Reload { place } => remote::reload(&place),
+        Command::Metrics { place } => remote::metrics(&place),
         Command::Status { place } => remote::status(&place),
         Command::Doctor { json, place } => doctor::run(&place, json),
         Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),

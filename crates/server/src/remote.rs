@@ -1,4 +1,4 @@
-//! Commands that ask a running node: `listeners`, `status`, `kick`, `reload`.
+//! Commands that ask a running node: `listeners`, `status`, `metrics`, `kick`, `reload`.
 
 mod table;
 
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::clock::now_unix_s;
 use crate::control::{self, AcmeRow, Answer, ListenerRow, Request};
 use crate::sources::Place;
 use crate::{complain, print};
@@ -111,6 +112,11 @@ pub(crate) fn status(node: &Place) -> ExitCode {
 /// `breakwater reload`.
 pub(crate) fn reload(node: &Place) -> ExitCode {
     report(ask(node, &Request::Reload))
+}
+
+/// `breakwater metrics`.
+pub(crate) fn metrics(node: &Place) -> ExitCode {
+    report(ask(node, &Request::Metrics))
 }
 
 /// `breakwater kick`.
@@ -247,9 +253,4 @@ fn test(node: &Place, name: &str) -> ExitCode {
         Ok(args) => breakwater_client::probe::run(&args).into(),
         Err(fault) => report(Err(vec![fault.to_string()])),
     }
-}
-
-pub(crate) fn now_unix_s() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -2,14 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use breakwater_acme::{Agent, Folder};
 use breakwater_config::{Edit, Listener, Live, Plan, Resolved, apply, plan};
 use breakwater_net::{Ending, Handle};
+use breakwater_router::Router;
+use breakwater_shard::Pages;
 use breakwater_transport::tls::self_made::{Wanted, ensure};
 use breakwater_transport::tls::{TlsConfigFault, load_server};
 
+use crate::clock::now_s;
 use crate::config;
 use crate::log::{Level, Log};
 use crate::service;
@@ -25,6 +28,9 @@ pub(crate) struct Running {
     /// Orders certificates.
     pub(crate) agent: Agent,
     pub(crate) shards: u16,
+    /// What the shards show of themselves.
+    pub(crate) pages: Arc<Pages>,
+    pub(crate) router: Arc<Router>,
     pub(crate) started: Instant,
     /// Held while a change is under way: they come one after the other.
     pub(crate) resolved: Mutex<Resolved>,
@@ -185,10 +191,6 @@ fn own_names() -> Wanted {
     let name = name.trim();
     let names = if name.is_empty() { Vec::new() } else { vec![name.into()] };
     Wanted { names, ..Wanted::default() }
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Time between two looks at the file.

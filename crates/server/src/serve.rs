@@ -84,7 +84,9 @@ fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<Str
 fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64>) -> io::Result<()> {
     let Prepared { resolved, read, door, listening } = prepared;
     let (log, writer) = log::start(args.log)?;
-    let node = start(listening, shards, &resolved, &door, &log)?;
+    let (pages, router) = (Arc::new(Pages::new(shards)), Arc::new(router(&resolved, shards)));
+    let setup = setup(&resolved, &door, Arc::clone(&pages), Arc::clone(&router), shards);
+    let node = start(listening, setup, &resolved.net, &log)?;
     door.open(&node.handle(), &log)?;
     let (handle, journal) = (node.handle(), log.clone());
     let told = log.clone();
@@ -98,6 +100,8 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         log: log.clone(),
         agent,
         shards,
+        pages,
+        router,
         started: Instant::now(),
         resolved: Mutex::new(resolved.clone()),
         read: Mutex::new(read),
@@ -147,23 +151,30 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     Ok(())
 }
 
-fn start(listening: Vec<Listening>, shards: u16, resolved: &Resolved, door: &Door, log: &Log) -> io::Result<Node> {
-    let mut router = resolved.router.clone();
-    (router.shards, router.hash_seed) = (shards, chance());
-    let setup = Setup {
+fn start(listening: Vec<Listening>, setup: Setup, net: &breakwater_net::Options, log: &Log) -> io::Result<Node> {
+    let shards = setup.shards;
+    let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
+    breakwater_net::start(listening, shards, net, engine, |_| Box::new(log.journal()))
+}
+
+fn setup(resolved: &Resolved, door: &Door, pages: Arc<Pages>, router: Arc<Router>, shards: u16) -> Setup {
+    Setup {
         id: 0,
         shards,
         options: Arc::new(resolved.shard.clone()),
         profiles: Vec::new(),
-        router: Arc::new(Router::new(router)),
+        router,
         seed: chance(),
         authenticator: Arc::clone(&door.chain) as Arc<_>,
         authorizer: Arc::new(breakwater_auth::Open),
-        pages: Arc::new(Pages::new(shards)),
-    };
-    let net = resolved.net.clone();
-    let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
-    breakwater_net::start(listening, shards, &net, engine, |_| Box::new(log.journal()))
+        pages,
+    }
+}
+
+fn router(resolved: &Resolved, shards: u16) -> Router {
+    let mut options = resolved.router.clone();
+    (options.shards, options.hash_seed) = (shards, chance());
+    Router::new(options)
 }
 
 /// A number that nobody can guess: the keys of the standard library's hashes come from the system.

@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use breakwater_auth::users::{FileFault, User, Users, UsersFile, import};
 use breakwater_auth::{Hasher, PASSWORD_BYTES_MAX, check_name, generate_password};
 use clap::{Args, Subcommand};
 
+use crate::clock::now_s;
 use crate::{USAGE, complain, print};
 
 #[derive(Subcommand)]
@@ -304,8 +304,4 @@ fn bounded(from: impl Read, most: usize) -> io::Result<Vec<u8>> {
 fn say(line: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "{line}");
     ExitCode::SUCCESS
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -8,6 +8,8 @@ use breakwater_transport::tls::TlsVersion;
 
 use super::{AcmeRow, Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow};
 use crate::banner::{Exposure, exposure, spoken};
+use crate::clock;
+use crate::metrics::{self, Seen};
 use crate::running::Running;
 
 impl Operations for Running {
@@ -15,6 +17,7 @@ impl Operations for Running {
         match request {
             Request::Status => Answer::Status(self.status()),
             Request::Listeners => Answer::Listeners { rows: self.rows() },
+            Request::Metrics => Answer::Done { lines: self.metrics().lines().map(str::to_owned).collect() },
             Request::Reload => planned(self.reload()),
             Request::Edit { changes } => planned(self.edit(&changes)),
             Request::Certificates => Answer::Certificates { rows: self.agent.statuses().iter().map(ordered).collect() },
@@ -60,6 +63,15 @@ fn planned(done: Result<breakwater_config::Plan, Vec<String>>) -> Answer {
 }
 
 impl Running {
+    fn metrics(&self) -> String {
+        metrics::page(&Seen {
+            pages: &self.pages,
+            counts: self.router.counts(),
+            listeners: &self.handle.listeners(),
+            started_unix_s: clock::now_s().saturating_sub(self.started.elapsed().as_secs()),
+        })
+    }
+
     fn status(&self) -> StatusRow {
         let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         StatusRow {
@@ -82,7 +94,7 @@ impl Running {
 
 fn row(status: &ListenerStatus) -> ListenerRow {
     let options = &status.options;
-    let now_ms = u64::try_from(crate::remote::now_unix_s()).unwrap_or_default() * 1000;
+    let now_ms = clock::now_s() * 1000;
     ListenerRow {
         name: options.name.to_string(),
         places: status.bound.iter().map(place).collect(),

@@ -10,6 +10,8 @@ pub(crate) enum Request {
     Status,
     /// Its ports.
     Listeners,
+    /// What it has counted.
+    Metrics,
     /// Read the configuration, certificates and users again.
     Reload,
     /// Change settings, in the file and at once; a value of none removes the key.

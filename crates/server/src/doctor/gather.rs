@@ -30,7 +30,7 @@ pub(crate) fn gather(node: &Place) -> Result<Facts, Vec<String>> {
         secrets: secrets(&data, &rows),
         reverse_proxies: reverse_proxies(),
         running: true,
-        now_unix_s: remote::now_unix_s(),
+        now_unix_s: crate::clock::now_unix_s(),
     })
 }
 

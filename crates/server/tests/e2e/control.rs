@@ -91,6 +91,36 @@ fn what_strangers_may_send_changes_at_a_reload() {
 }
 
 #[test]
+fn what_is_counted_is_told_in_the_format_of_prometheus() {
+    let ports = Ports::open(&["tcp", "tls"]);
+    assert!(works(&ports.url("tcp")));
+    // Shards show their numbers once a second.
+    let metrics = loop {
+        let lines = done(&ports, &["metrics"]);
+        if lines.iter().any(|line| line.starts_with("breakwater_messages_received_total ") && !line.ends_with(" 0")) {
+            break lines;
+        }
+    };
+    let value = |series: &str| {
+        let line = metrics.iter().find_map(|line| line.strip_prefix(series));
+        line.and_then(|rest| rest.trim().parse::<i64>().ok()).unwrap_or_else(|| panic!("{series} in {metrics:#?}"))
+    };
+    let listed = done(&ports, &["listeners", "list", "--json"]).concat();
+    let (_, rest) = listed.split_once("\"not_after\":").expect("one has a certificate");
+    let expiry: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    let names: Vec<&str> = metrics
+        .iter()
+        .filter_map(|line| {
+            line.strip_prefix("breakwater_listener_certificate_expiry_timestamp_seconds{listener=\"tls.")
+        })
+        .collect();
+    assert!(names.len() == 1 && names[0].ends_with(&format!("\"}} {expiry}")), "{names:?} {expiry}");
+    let tcp = metrics.iter().find(|line| line.starts_with("breakwater_listener_accepted_total{listener=\"tcp."));
+    assert!(tcp.is_some_and(|line| line.ends_with(" 1")), "{tcp:?}");
+    assert!(value("breakwater_start_time_seconds ") > 1_700_000_000);
+}
+
+#[test]
 fn a_drained_port_says_good_bye_and_goes_on() {
     let ports = Ports::configured(Folder::new(), ONE);
     let url = ports.url("tcp");

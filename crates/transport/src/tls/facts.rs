@@ -13,7 +13,7 @@ use crate::tls::names;
 use crate::tls::self_made;
 
 /// Facts of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// File that it comes from; empty for a peer's.
     pub file: PathBuf,
