@@ -14,6 +14,8 @@ use crate::findings::OpenFault;
 
 /// How often a thread without work looks whether it is time for something.
 const LOOK: Duration = Duration::from_millis(200);
+/// While what is not folded takes all the memory that it may.
+const CHOKED: Duration = Duration::from_millis(2);
 /// After a fold failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,9 @@ impl Embedded {
         let (stopping, started) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let mut store = Embedded { engine, stopping, started, threads: Vec::new() };
         store.start("store-write", move |engine, _| {
-            engine.write(ms_since(started), LOOK);
+            if !engine.write(ms_since(started), LOOK) && engine.is_choked() {
+                thread::park_timeout(CHOKED);
+            }
         })?;
         store.start("store-read", |engine, _| {
             engine.read(LOOK);

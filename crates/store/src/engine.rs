@@ -3,6 +3,7 @@
 //! So a simulation can play it on one thread and a simulated disk; [`crate::Embedded`] is this with three threads.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use crate::folder::Folder;
 use crate::index::{self, Index};
 use crate::log::{self, BODY_MAX, Log, Replay};
 use crate::overlay::Overlay;
-use crate::reader::{Asked, Reader, Unread};
+use crate::reader::{Asked, Looker, Reader, Unread};
 use crate::record::{Encoder, Epoch};
 use crate::shared::{Shared, State};
 use crate::writer::{Submission, Writer};
@@ -127,7 +128,7 @@ impl Engine {
                 options,
             )),
             reader: Mutex::new(Reader::new(Arc::clone(&shared), asked, completions)),
-            folder: Mutex::new(Folder::new(Arc::clone(&shared))),
+            folder: Mutex::new(Folder::new(Arc::clone(&shared), submissions.clone())),
             shared,
             submissions,
             questions,
@@ -153,6 +154,12 @@ impl Engine {
         lock(&self.folder).step()
     }
 
+    /// Whether nothing is taken until something is folded.
+    #[must_use]
+    pub fn is_choked(&self) -> bool {
+        self.shared.choked.load(Ordering::Relaxed)
+    }
+
     /// Writes all that was submitted, and brings the index up to date with it.
     pub fn settle(&self, now_ms: u64) {
         // What is being folded first, then what came since.
@@ -167,7 +174,7 @@ impl Engine {
 
     /// Answers a question at once, on the caller's thread: for tools and tests.
     pub fn answer(&self, question: &Question) -> Answer {
-        lock(&self.reader).answer(question)
+        Looker::new(Arc::clone(&self.shared)).answer(question)
     }
 }
 
@@ -195,7 +202,8 @@ impl Store for Engine {
         let before = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         // One batch always fits into an empty queue.
         let full = before > 0 && before.saturating_add(bytes) > self.options.waiting_bytes_max;
-        let submission = Submission { token, records: encoder.bytes, messages: encoder.messages, durability };
+        let submission =
+            Submission { token: Some(token), records: encoder.bytes, messages: encoder.messages, durability };
         if full || bytes > BODY_MAX - log::FRAME_ROOM || self.submissions.send(submission).is_err() {
             self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Submitted::Refused;
@@ -214,7 +222,7 @@ impl Store for Engine {
     }
 
     fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), String> {
-        lock(&self.reader).restore(each).map_err(|Unread(why)| why)
+        Looker::new(Arc::clone(&self.shared)).restore(each).map_err(|Unread(why)| why)
     }
 
     fn health(&self) -> Health {
@@ -233,7 +241,7 @@ struct Known {
     covered: u64,
     next_session: u64,
     salt: Option<u64>,
-    references: std::collections::HashMap<u64, u64>,
+    references: HashMap<u64, (u64, u64)>,
 }
 
 impl Known {
@@ -242,7 +250,7 @@ impl Known {
         let meta = moment.open_table(index::META)?;
         let number =
             |key: &str| -> Result<Option<u64>, redb::Error> { Ok(meta.get(key)?.map(|number| number.value())) };
-        let mut references = std::collections::HashMap::new();
+        let mut references = HashMap::new();
         for row in moment.open_table(index::REFERENCES)?.iter()? {
             let (first, count) = row?;
             references.insert(first.value(), count.value());
@@ -255,6 +263,9 @@ impl Known {
         })
     }
 }
+
+/// A replay folds on its way when it has so many times what is folded otherwise: not after a crash, which leaves two overlays.
+const REPLAY_FOLDS: usize = 6;
 
 /// Replays the log behind the index. What grows too large for memory, as when the index was lost, is folded on the way.
 fn recover(
@@ -269,7 +280,7 @@ fn recover(
     let (mut covered, mut references) = (known.covered, known.references.clone());
     let mut unknown = 0_u64;
     let found = log::replay(disk, known.covered, salt, findings, |position, body, proven, spans| {
-        if active.bytes > options.fold_bytes
+        if active.bytes > REPLAY_FOLDS * options.fold_bytes
             && active.to <= proven
             && let Ok(folded) = index::fold(index, &active, spans, salt)
         {

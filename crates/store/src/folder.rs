@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use breakwater_contract::store::Condition;
 
 use crate::index::fold;
+use crate::mover::Mover;
 use crate::shared::{Part, Shared};
+use crate::writer::Submission;
 
 pub(crate) struct Folder {
     shared: Arc<Shared>,
+    mover: Mover,
     failing: bool,
 }
 
 impl Folder {
-    pub(crate) fn new(shared: Arc<Shared>) -> Folder {
-        Folder { shared, failing: false }
+    pub(crate) fn new(shared: Arc<Shared>, submissions: Sender<Submission>) -> Folder {
+        Folder { mover: Mover::new(Arc::clone(&shared), submissions), shared, failing: false }
     }
 
     /// Folds what there is to fold. Answers whether it did; after a failure it is to be asked again, not at once.
@@ -47,6 +51,7 @@ impl Folder {
                 if std::mem::take(&mut self.failing) {
                     self.shared.well(Part::Index);
                 }
+                self.mover.step();
                 true
             }
             Err(why) => {

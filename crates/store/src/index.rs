@@ -38,8 +38,8 @@ pub(crate) const QUEUES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinitio
 pub(crate) const TALLIES: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("tallies");
 pub(crate) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 pub(crate) const VALUES: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("values");
-/// First position of a segment: how many queue entries refer to it.
-pub(crate) const REFERENCES: TableDefinition<'_, u64, u64> = TableDefinition::new("references");
+/// First position of a segment: how many queue entries refer to it, and the bytes of their messages.
+pub(crate) const REFERENCES: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("references");
 /// A message that was copied: where it lies, and how many queue entries refer to it.
 pub(crate) const MOVED: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("moved");
 

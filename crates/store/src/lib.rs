@@ -21,6 +21,7 @@ mod folder;
 mod index;
 mod log;
 mod memory;
+mod mover;
 mod overlay;
 mod reader;
 mod record;

@@ -18,9 +18,10 @@ use crate::disk::{Disk, DiskFile};
 
 pub(crate) use replay::{Replay, replay};
 pub(crate) use segment::{BODY_MAX, FOLDER, Span, offset_of, path_of};
+pub(crate) use segment::{FRAME_HEAD, whole_of};
 pub use segment::{Frame, read_frame};
 
-use segment::{FRAME_HEAD, HEADER, Header};
+use segment::{HEADER, Header};
 
 /// Where the log is written.
 #[derive(Debug)]
@@ -96,11 +97,10 @@ impl Log {
     pub(crate) fn finish(&mut self) -> u64 {
         let start = self.open_frame.take().expect("finish follows begin");
         let position = self.synced + start as u64;
-        let body = self.unsynced.split_off(start + FRAME_HEAD);
-        self.unsynced.truncate(start);
-        let frame = Frame { position, synced_back: u32::try_from(start).unwrap_or(u32::MAX), body: &body };
-        self.unsynced.extend_from_slice(&frame.head(self.salt));
-        self.unsynced.extend_from_slice(&body);
+        let synced_back = u32::try_from(start).unwrap_or(u32::MAX);
+        let frame = Frame { position, synced_back, body: &self.unsynced[start + FRAME_HEAD..] };
+        let head = frame.head(self.salt);
+        self.unsynced[start..start + FRAME_HEAD].copy_from_slice(&head);
         position
     }
 

@@ -26,10 +26,16 @@ pub(crate) struct Asked {
     pub question: Question,
 }
 
+/// Answers the questions that come in.
 pub(crate) struct Reader {
-    shared: Arc<Shared>,
+    looker: Looker,
     inbox: Receiver<Asked>,
     completions: Arc<dyn Completions>,
+}
+
+/// Knows where to look.
+pub(crate) struct Looker {
+    shared: Arc<Shared>,
     messages: Messages,
 }
 
@@ -44,8 +50,7 @@ impl<E: std::error::Error> From<E> for Unread {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, inbox: Receiver<Asked>, completions: Arc<dyn Completions>) -> Reader {
-        let messages = Messages::new(Arc::clone(&shared));
-        Reader { shared, inbox, completions, messages }
+        Reader { looker: Looker::new(shared), inbox, completions }
     }
 
     /// Answers one question, if one comes within `patience`. Answers whether one did.
@@ -54,10 +59,17 @@ impl Reader {
             Ok(asked) => asked,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
         };
-        let answer = self.answer(&asked.question);
-        self.shared.questions.fetch_sub(1, Ordering::Relaxed);
+        let answer = self.looker.answer(&asked.question);
+        self.looker.shared.questions.fetch_sub(1, Ordering::Relaxed);
         self.completions.complete(Completion::Read { token: asked.token, answer });
         true
+    }
+}
+
+impl Looker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Looker {
+        let messages = Messages::new(Arc::clone(&shared));
+        Looker { shared, messages }
     }
 
     pub(crate) fn answer(&mut self, question: &Question) -> Answer {
@@ -77,7 +89,7 @@ impl Reader {
         })
     }
 
-    pub(crate) fn restore(&mut self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {
+    pub(crate) fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {
         restore::restore(&self.shared, each)
     }
 

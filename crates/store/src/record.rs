@@ -151,7 +151,6 @@ impl Encoder {
 }
 
 /// A message that was copied from a segment that is to go; it keeps its name.
-#[expect(dead_code, reason = "for copying messages out of segments that hold little else")]
 pub(crate) fn put_moved(into: &mut Vec<u8>, name: u64, message: &[u8], sessions: &[u64]) {
     into.push(MOVED);
     put_number(into, name);
@@ -178,14 +177,13 @@ pub(crate) fn stored_message(bytes: &[u8]) -> Option<&[u8]> {
         MOVED => drop(reader.number()?),
         _ => return None,
     }
-    take_message(&mut reader)
+    let (crc, message) = take_message(&mut reader)?;
+    (crc32c::crc32c(message) == crc).then_some(message)
 }
 
-fn take_message<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+fn take_message<'a>(reader: &mut Reader<'a>) -> Option<(u32, &'a [u8])> {
     let len = reader.small()?;
-    let crc = reader.u32()?;
-    let message = reader.take(len)?;
-    (crc32c::crc32c(message) == crc).then_some(message)
+    Some((reader.u32()?, reader.take(len)?))
 }
 
 fn put_sorted(into: &mut Vec<u8>, numbers: impl Iterator<Item = u64>) {
@@ -272,7 +270,7 @@ pub(crate) fn state_of(byte: u8) -> Option<OutboundState> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
     Message { at: u64, message: &'a [u8], sessions: Ascending<'a> },
-    Moved { at: u64, name: u64, sessions: Ascending<'a> },
+    Moved { at: u64, name: u64, message: &'a [u8], sessions: Ascending<'a> },
     Forget { session: u64, messages: Ascending<'a> },
     ForgetThrough { session: u64, last: u64 },
     Session { session: u64, row: &'a [u8] },
@@ -287,7 +285,7 @@ pub(crate) enum Record<'a> {
     Value { table: &'a str, key: &'a [u8], value: Option<&'a [u8]> },
 }
 
-/// The records of a frame whose body begins at a position of the log. Ends early, with [`Records::is_whole`] false, where it
+/// The records of a frame, whose CRC was right, and whose body begins at a position of the log. Ends early, with [`Records::is_whole`] false, where it
 /// does not read on.
 #[derive(Debug)]
 pub(crate) struct Records<'a> {
@@ -311,11 +309,10 @@ impl<'a> Records<'a> {
         let reader = &mut self.reader;
         let kind = reader.byte()?;
         Some(match kind {
-            MESSAGE => Record::Message { at, message: take_message(reader)?, sessions: reader.ascending()? },
+            MESSAGE => Record::Message { at, message: take_message(reader)?.1, sessions: reader.ascending()? },
             MOVED => {
                 let name = reader.number()?;
-                take_message(reader)?;
-                Record::Moved { at, name, sessions: reader.ascending()? }
+                Record::Moved { at, name, message: take_message(reader)?.1, sessions: reader.ascending()? }
             }
             FORGET => Record::Forget { session: reader.number()?, messages: reader.ascending()? },
             FORGET_THROUGH => Record::ForgetThrough { session: reader.number()?, last: reader.number()? },

@@ -59,8 +59,8 @@ pub(crate) struct State {
     /// What is being folded.
     pub frozen: Option<Arc<Overlay>>,
     pub spans: Arc<[Span]>,
-    /// Queue entries per segment, as the index has them.
-    pub references: HashMap<u64, u64>,
+    /// Queue entries per segment and their bytes, as the index has them.
+    pub references: HashMap<u64, (u64, u64)>,
     /// Position up to which the index has everything.
     pub covered: u64,
 }
@@ -144,6 +144,10 @@ impl Shared {
         if std::mem::take(&mut state.parts[part as usize]) != Condition::Well && state.worst() == Condition::Well {
             (self.tell)("the store works again");
         }
+    }
+
+    pub(crate) fn index_fails(&self) -> bool {
+        self.condition().parts[Part::Index as usize] != Condition::Well
     }
 
     fn condition(&self) -> MutexGuard<'_, Conditions> {

@@ -18,7 +18,8 @@ use crate::shared::{Part, Shared, State};
 
 /// A batch on its way.
 pub(crate) struct Submission {
-    pub token: Token,
+    /// Whom to answer.
+    pub token: Option<Token>,
     pub records: Vec<u8>,
     /// Offsets of messages in it.
     pub messages: Vec<usize>,
@@ -27,7 +28,7 @@ pub(crate) struct Submission {
 
 /// What is answered of a group once it is written.
 struct Answer {
-    token: Token,
+    token: Option<Token>,
     positions: Box<[Position]>,
     bytes: usize,
 }
@@ -80,6 +81,9 @@ impl Writer {
 
     /// Writes what waits, or what comes within `patience`, and tends to the rest. Answers whether anything was written.
     pub(crate) fn step(&mut self, now_ms: u64, patience: Duration) -> bool {
+        if self.shared.choked.load(Ordering::Relaxed) {
+            return self.choked();
+        }
         let group = self.gather(patience);
         let wrote = !group.is_empty();
         if wrote {
@@ -100,6 +104,26 @@ impl Writer {
         while self.step(now_ms, Duration::ZERO) {}
         self.sync();
         self.tend(now_ms, true);
+    }
+
+    /// What is not folded takes all the memory that it may. What waits goes on waiting, unless the index fails: that may take long.
+    fn choked(&mut self) -> bool {
+        if !self.shared.index_fails() {
+            return false;
+        }
+        let group = self.gather(Duration::ZERO);
+        let any = !group.is_empty();
+        for batch in group {
+            self.answer(batch.token, false, Box::default(), batch.records.len());
+        }
+        any
+    }
+
+    fn answer(&self, token: Option<Token>, stored: bool, positions: Box<[Position]>, bytes: usize) {
+        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(token) = token {
+            self.completions.complete(Completion::Durable { token, stored, positions });
+        }
     }
 
     fn gather(&mut self, patience: Duration) -> Vec<Submission> {
@@ -149,8 +173,7 @@ impl Writer {
         };
         for Answer { token, positions, bytes } in answers {
             let positions = if stored { positions } else { Box::default() };
-            self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.completions.complete(Completion::Durable { token, stored, positions });
+            self.answer(token, stored, positions, bytes);
         }
     }
 

@@ -21,8 +21,8 @@ const ROW_OPEN: usize = 128;
 /// What a fold did.
 #[derive(Debug, Default)]
 pub(crate) struct Folded {
-    /// Queue entries per segment, by its first position; segments without are not here.
-    pub references: HashMap<u64, u64>,
+    /// Queue entries per segment and their bytes, by its first position; segments without are not here.
+    pub references: HashMap<u64, (u64, u64)>,
     /// Rows that did not read, and are gone.
     pub damaged: u64,
 }
@@ -60,11 +60,11 @@ struct Tables<'t> {
     tallies: Table<'t, u64, (u64, u64)>,
     retained: Table<'t, &'static str, &'static [u8]>,
     values: Table<'t, (&'static str, &'static [u8]), &'static [u8]>,
-    references: Table<'t, u64, u64>,
+    references: Table<'t, u64, (u64, u64)>,
     moved: Table<'t, u64, (u64, u64)>,
     spans: &'t [Span],
-    /// Changes of references, by segment.
-    changes: HashMap<u64, i64>,
+    /// Changes of references and their bytes, by segment.
+    changes: HashMap<u64, (i64, i64)>,
     damaged: u64,
 }
 
@@ -102,7 +102,9 @@ impl<'t> Tables<'t> {
         for moved in &overlay.moved {
             self.copied(moved)?;
         }
-        for (topic, delta) in &overlay.retained {
+        let mut retained: Vec<_> = overlay.retained.iter().collect();
+        retained.sort_unstable_by_key(|(topic, _)| *topic);
+        for (topic, delta) in retained {
             let stored = self.retained.get(&**topic)?.and_then(|row| match open_row(row.value()) {
                 Row::Sound(bytes) => revision_of(bytes),
                 Row::Damaged => None,
@@ -131,10 +133,10 @@ impl<'t> Tables<'t> {
     /// The references as they are, those that are none removed.
     fn finish(mut self) -> Result<Folded, redb::Error> {
         for (first, change) in std::mem::take(&mut self.changes) {
-            let before = self.references.get(first)?.map_or(0, |count| count.value());
-            match before.saturating_add_signed(change) {
-                0 => drop(self.references.remove(first)?),
-                count => drop(self.references.insert(first, count)?),
+            let before = self.references.get(first)?.map_or((0, 0), |counts| counts.value());
+            match (before.0.saturating_add_signed(change.0), before.1.saturating_add_signed(change.1)) {
+                (0, _) => drop(self.references.remove(first)?),
+                counts => drop(self.references.insert(first, counts)?),
             }
         }
         let mut references = HashMap::new();
@@ -209,12 +211,12 @@ impl<'t> Tables<'t> {
         for entry in &gone {
             messages = messages.saturating_sub(1);
             bytes = bytes.saturating_sub(u64::from(entry.len));
-            self.refer(entry.position, -1)?;
+            self.no_longer_refer(entry)?;
         }
         for entry in &delta.pushed {
             messages += 1;
             bytes += u64::from(entry.len);
-            self.refer(entry.position, 1)?;
+            self.refer(entry.position, 1, i64::from(entry.len));
         }
         self.append(number, delta)?;
         match messages {
@@ -297,42 +299,45 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// One queue entry more or less for a message.
-    fn refer(&mut self, position: u64, change: i64) -> Result<(), redb::Error> {
-        let copy = self.moved.get(position)?.map(|row| row.value());
-        let Some((at, count)) = copy else {
-            self.refer_segment(position, change);
-            return Ok(());
-        };
-        self.refer_segment(at, change);
-        match count.saturating_add_signed(change) {
-            0 => drop(self.moved.remove(position)?),
-            count => drop(self.moved.insert(position, (at, count))?),
+    /// One queue entry less for a message.
+    fn no_longer_refer(&mut self, entry: &Entry) -> Result<(), redb::Error> {
+        let copy = self.moved.get(entry.position)?.map(|row| row.value());
+        let (at, count) = copy.unwrap_or((entry.position, 0));
+        self.refer(at, -1, -i64::from(entry.len));
+        match (copy, count.saturating_sub(1)) {
+            (None, _) => {}
+            (Some(_), 0) => drop(self.moved.remove(entry.position)?),
+            (Some(_), count) => drop(self.moved.insert(entry.position, (at, count))?),
         }
         Ok(())
     }
 
-    fn refer_segment(&mut self, position: u64, change: i64) {
+    /// So many queue entries and bytes more or less for a segment.
+    fn refer(&mut self, position: u64, entries: i64, bytes: i64) {
         let behind = self.spans.partition_point(|span| span.first <= position);
         if let Some(span) = behind.checked_sub(1).and_then(|at| self.spans.get(at)) {
-            *self.changes.entry(span.first).or_default() += change;
+            let change = self.changes.entry(span.first).or_default();
+            *change = (change.0 + entries, change.1 + bytes);
         }
     }
 
     /// A message was copied: whoever still refers to it refers to the copy.
     fn copied(&mut self, copy: &MovedDelta) -> Result<(), redb::Error> {
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for session in &copy.sessions {
             let row = self.queues.range((*session, 0)..=(*session, copy.name))?.next_back().transpose()?;
             let entries = row.and_then(|(key, row)| queue_entries(key.value().1, row.value())).unwrap_or_default();
-            count += i64::from(entries.iter().any(|entry| entry.position == copy.name));
+            if let Some(entry) = entries.iter().find(|entry| entry.position == copy.name) {
+                count += 1;
+                bytes += i64::from(entry.len);
+            }
         }
         if count == 0 {
             return Ok(());
         }
         let before = self.moved.get(copy.name)?.map_or(copy.name, |row| row.value().0);
-        self.refer_segment(before, -count);
-        self.refer_segment(copy.at, count);
+        self.refer(before, -count, -bytes);
+        self.refer(copy.at, count, bytes);
         self.moved.insert(copy.name, (copy.at, count.unsigned_abs()))?;
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! How a segment is laid out.
 
+use std::io;
+
+use crate::disk::Disk;
+
 /// Where segments lie.
 pub(crate) const FOLDER: &str = "log";
 
@@ -28,6 +32,15 @@ pub(crate) struct Span {
 /// Where a position lies in the file of its segment.
 pub(crate) fn offset_of(span: Span, position: u64) -> u64 {
     HEADER as u64 + position.saturating_sub(span.first)
+}
+
+/// All frames of a segment that ends at a position.
+pub(crate) fn whole_of(disk: &dyn Disk, span: Span, end: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(&path_of(span.serial))?;
+    let there = file.len()?.saturating_sub(HEADER as u64).min(end - span.first);
+    let mut bytes = vec![0; usize::try_from(there).map_err(|_| io::ErrorKind::OutOfMemory)?];
+    file.read_at(&mut bytes, HEADER as u64)?;
+    Ok(bytes)
 }
 
 /// Path of a segment.

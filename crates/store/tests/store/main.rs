@@ -6,3 +6,4 @@ mod crashes;
 mod damage;
 mod faults;
 mod ground;
+mod room;
