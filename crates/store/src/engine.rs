@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use crate::overlay::Overlay;
 use crate::reader::{Asked, Looker, Reader, Unread};
 use crate::record::{Encoder, Epoch};
 use crate::shared::{Shared, State};
+use crate::tools::{self, Stats};
 use crate::writer::{Submission, Writer};
 
 /// How a store is to be.
@@ -170,6 +172,31 @@ impl Engine {
             }
         }
         lock(&self.writer).settle(now_ms);
+    }
+
+    /// What is in it, as of the last fold.
+    ///
+    /// # Errors
+    /// What kept it from reading.
+    pub fn stats(&self) -> Result<Stats, String> {
+        tools::stats(&self.shared).map_err(|fault| fault.to_string())
+    }
+
+    /// Reads everything up to the last fold. Answers what is wrong; nothing if nothing is.
+    ///
+    /// # Errors
+    /// What kept it from reading.
+    pub fn check(&self) -> Result<Vec<String>, String> {
+        tools::check(&self.shared).map_err(|fault| fault.to_string())
+    }
+
+    /// Copies the store into a new folder while it works: all that is in the log at this moment, or later. Sealed segments
+    /// become hard links where the file system allows it. The copy is a store: to restore it, put it in the place of the other.
+    ///
+    /// # Errors
+    /// If the folder is not empty, or what kept it from copying.
+    pub fn backup(&self, folder: &Path) -> Result<(), String> {
+        tools::backup(&self.shared, folder).map(drop).map_err(|fault| fault.to_string())
     }
 
     /// Answers a question at once, on the caller's thread: for tools and tests.

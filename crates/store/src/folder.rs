@@ -9,6 +9,7 @@ use breakwater_contract::store::Condition;
 use crate::index::fold;
 use crate::mover::Mover;
 use crate::shared::{Part, Shared};
+use crate::tools::disk_bytes;
 use crate::writer::Submission;
 
 pub(crate) struct Folder {
@@ -50,6 +51,10 @@ impl Folder {
                 self.shared.choked.store(false, Ordering::Relaxed);
                 if std::mem::take(&mut self.failing) {
                     self.shared.well(Part::Index);
+                }
+                // Nobody is worse off for not knowing it.
+                if let Ok(bytes) = disk_bytes(&*self.shared.disk) {
+                    self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
                 }
                 self.mover.step();
                 true

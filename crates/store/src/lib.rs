@@ -26,6 +26,7 @@ mod overlay;
 mod reader;
 mod record;
 mod shared;
+mod tools;
 mod writer;
 
 pub use disk::{Crash, Disk, DiskFile, Fault, FaultKind, RealDisk, SimulatedDisk};
@@ -34,3 +35,4 @@ pub use engine::{Engine, Options, Tell};
 pub use findings::OpenFault;
 pub use log::{Frame, read_frame};
 pub use memory::Memory;
+pub use tools::Stats;

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use breakwater_contract::store::{Answer, Position, Question, Queued, Restored, Retained};
 use breakwater_contract::{Completion, Completions, Token};
+use breakwater_proto::Message;
 
 use crate::index::{RETAINED, Row, VALUES, open_row};
 use crate::overlay::{Entry, Overlay, RetainedDelta};
 use crate::record::{read_retained, revision_of};
-use crate::shared::Shared;
+use crate::shared::{Moment, Shared};
 
 use messages::Messages;
 
@@ -87,6 +88,11 @@ impl Looker {
             self.shared.damage(0, &format!("the store can't read: {why}"));
             Answer::Failed
         })
+    }
+
+    /// A message that a queue refers to.
+    pub(crate) fn message(&mut self, moment: &Moment, position: u64, len: u32) -> Result<Option<Message>, Unread> {
+        self.messages.read(moment, position, len)
     }
 
     pub(crate) fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {

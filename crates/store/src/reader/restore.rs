@@ -23,6 +23,11 @@ fn sessions(shared: &Shared, each: &mut dyn FnMut(Restored)) -> Result<(), Unrea
     let (moment, mut changed) = look.ok_or_else(|| Unread("the index is closed".to_owned()))?;
     changed.extend(moment.frozen.iter().flat_map(|frozen| frozen.sessions.keys()));
 
+    let mut give = |found: Result<_, Unread>| match found {
+        Ok(Some(session)) => each(Restored::Session(Box::new(session))),
+        Ok(None) => {}
+        Err(Unread(why)) => shared.damage(1, &format!("lost: {why}")),
+    };
     let table = moment.index.open_table(SUBSCRIPTIONS)?;
     let mut subscriptions = table
         .iter()?
@@ -67,14 +72,10 @@ fn sessions(shared: &Shared, each: &mut dyn FnMut(Restored)) -> Result<(), Unrea
             continue;
         };
         merged.row = bytes.to_vec();
-        if let Some(session) = merged.finish(number, shared.epoch)? {
-            each(Restored::Session(Box::new(session)));
-        }
+        give(merged.finish(number, shared.epoch));
     }
     for number in changed {
-        if let Some(session) = merge::session(shared, number)? {
-            each(Restored::Session(Box::new(session)));
-        }
+        give(merge::session(shared, number));
     }
     Ok(())
 }

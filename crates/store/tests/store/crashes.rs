@@ -4,7 +4,7 @@
 use breakwater_contract::store::{Durability, Store as _};
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
 
-use crate::ground::{Chance, Player, Script, Stage, small};
+use crate::ground::{Chance, Player, Script, Stage, seeds, small};
 
 const BATCHES: usize = 60;
 
@@ -37,6 +37,10 @@ fn play(stage: &Stage, script: &Script, from: usize, chance: &mut Chance) -> (us
 }
 
 fn crash_everywhere(seed: u64, crashes: impl Fn(u64) -> Crash) {
+    seeds(seed).for_each(|seed| crash_at_steps(seed, &crashes));
+}
+
+fn crash_at_steps(seed: u64, crashes: &impl Fn(u64) -> Crash) {
     let script = Script::new(seed, BATCHES);
     let whole = SimulatedDisk::new();
     let stage = Stage::open(&whole, small()).unwrap();
@@ -62,6 +66,7 @@ fn crash_everywhere(seed: u64, crashes: impl Fn(u64) -> Crash) {
             stage.told()
         );
         assert_eq!(stage.told(), Vec::<String>::new(), "seed {seed}, step {first}: a crash is no damage");
+        assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new(), "seed {seed}, step {first}");
         // It goes on from there, and is the same after another crash.
         drop(stage);
         go_on(&disk, &script, seed, first, holds.unwrap());

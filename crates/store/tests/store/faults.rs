@@ -3,12 +3,16 @@
 use breakwater_contract::store::{Condition, Durability, Store as _};
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
 
-use crate::ground::{Player, Script, Stage, small};
+use crate::ground::{Player, Script, Stage, seeds, small};
 
 const BATCHES: usize = 40;
 
 /// One fault of some steps at every step. A batch that fails is submitted again until it is stored.
 fn fail_everywhere(seed: u64, kind: FaultKind, lasting: u64) {
+    seeds(seed).for_each(|seed| fail_at_steps(seed, kind, lasting));
+}
+
+fn fail_at_steps(seed: u64, kind: FaultKind, lasting: u64) {
     let script = Script::new(seed, BATCHES);
     let whole = SimulatedDisk::new();
     let stage = Stage::open(&whole, small()).unwrap();
@@ -52,6 +56,7 @@ fn fail_everywhere(seed: u64, kind: FaultKind, lasting: u64) {
         let stage = Stage::open(&disk, small()).unwrap();
         assert_eq!(stage.dump(), *last, "{kind:?} at step {first}, after a crash");
         assert_eq!(stage.told(), Vec::<String>::new());
+        assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new(), "{kind:?} at step {first}");
     }
 }
 

@@ -287,6 +287,12 @@ pub(crate) fn dump_of_memory(store: &Memory, inbox: &Inbox) -> Dump {
     })
 }
 
+/// That seed, and as many more as `BREAKWATER_STORE_SEEDS` asks for.
+pub(crate) fn seeds(first: u64) -> impl Iterator<Item = u64> {
+    let rounds = std::env::var("BREAKWATER_STORE_SEEDS").map_or(1, |rounds| rounds.parse().unwrap());
+    (0..rounds).map(move |round| first + 1000 * round)
+}
+
 /// A seeded generator (xorshift64*).
 pub(crate) struct Chance(u64);
 

@@ -7,3 +7,4 @@ mod damage;
 mod faults;
 mod ground;
 mod room;
+mod tools;

@@ -1,0 +1,95 @@
+//! What an operator asks of a store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use breakwater_contract::Completions;
+use breakwater_contract::store::{Durability, Store as _};
+use breakwater_store::{Engine, RealDisk, SimulatedDisk};
+
+use crate::ground::{Dump, Inbox, Player, Script, Stage, dump, small};
+
+/// A folder of this test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("breakwater-store-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(folder: &Folder, inbox: &Arc<Inbox>) -> Engine {
+    let disk = Arc::new(RealDisk::new(&folder.0).unwrap());
+    let completions = Arc::clone(inbox) as Arc<dyn Completions>;
+    Engine::open(disk, small(), completions, Box::new(|text| panic!("{text}"))).unwrap()
+}
+
+fn dump_of(engine: &Engine) -> Dump {
+    dump(engine, 5, &mut |question| engine.answer(&question))
+}
+
+#[test]
+fn a_copy_of_a_store_that_works_is_a_store() {
+    let (folder, copies) = (Folder::new("original"), Folder::new("copies"));
+    let inbox = Arc::new(Inbox::default());
+    let engine = open(&folder, &inbox);
+    let script = Script::new(51, 60);
+    let mut player = Player::new(&engine, &inbox);
+    for (at, batch) in script.batches.iter().enumerate() {
+        player.submit(batch, Durability::Fsync);
+        engine.write(at as u64, std::time::Duration::ZERO);
+        // Not always folded.
+        if at % 3 == 0 {
+            engine.fold();
+        }
+        player.completed();
+        if at % 10 == 9 {
+            engine.backup(&copies.0.join(at.to_string())).unwrap();
+        }
+    }
+    assert_eq!(dump_of(&engine), script.states[60]);
+    assert!(engine.backup(&folder.0).unwrap_err().contains("not empty"));
+    drop(engine);
+    let engine = open(&folder, &inbox);
+    assert_eq!(dump_of(&engine), script.states[60], "it is what it was");
+    for at in (9..60).step_by(10) {
+        let copy = Folder(copies.0.join(at.to_string()));
+        let engine = open(&copy, &inbox);
+        assert_eq!(dump_of(&engine), script.states[at + 1], "the copy after batch {at}");
+        assert_eq!(engine.check().unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_check_finds_what_was_damaged_and_stats_count() {
+    let disk = SimulatedDisk::new();
+    let stage = Stage::open(&disk, small()).unwrap();
+    let script = Script::new(52, 60);
+    let mut player = Player::new(&stage.engine, &stage.inbox);
+    for batch in &script.batches {
+        player.submit(batch, Durability::Fsync);
+        stage.turn(0);
+        player.completed();
+    }
+    stage.engine.settle(1);
+    let (stats, state) = (stage.engine.stats().unwrap(), script.states.last().unwrap());
+    assert_eq!(stats.sessions, state.sessions.len() as u64);
+    assert_eq!(stats.queued, state.sessions.values().map(|session| session.tally.0).sum::<u64>());
+    assert_eq!(stats.queued_bytes, state.sessions.values().map(|session| session.tally.1).sum::<u64>());
+    assert_eq!(stats.retained, state.retained.len() as u64);
+    assert_eq!(stats.values, state.values.len() as u64);
+    assert_eq!(stats.unfolded_bytes, 0);
+    assert_eq!(stats.disk_bytes, stage.engine.health().disk_bytes);
+    assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new());
+    let path = disk.paths().into_iter().find(|path| path.ends_with(".seg")).unwrap();
+    disk.flip(&path, 8 * 300);
+    assert_ne!(stage.engine.check().unwrap(), Vec::<String>::new());
+}
