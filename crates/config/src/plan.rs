@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::listener::Listener;
+use crate::raw::Origin;
 use crate::resolve::{Effective, OnRebind, Resolved};
 use crate::setting::Applies;
 
@@ -99,7 +100,9 @@ fn changed(old: &[Effective], new: &[Effective]) -> Vec<Change> {
     let mut changes = Vec::new();
     for after in new {
         let before = before.remove(after.key.as_str());
-        if before.map(|before| &before.value) != Some(&after.value) {
+        // Of a new section only what it says is news.
+        let silent = before.is_none() && after.origin == Origin::Default;
+        if !silent && before.map(|before| &before.value) != Some(&after.value) {
             let before = before.map_or_else(String::new, |before| before.shown.clone());
             changes.push(Change {
                 key: after.key.clone(),
