@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use breakwater_transport::tls::Challenges;
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 
 use crate::Options;
-use crate::duty::Duty;
+use crate::duty::{Duty, Workshop};
 
 /// Looks after certificates until it is dropped. There is no thread as long as there is nothing to look after.
 pub struct Agent {
@@ -55,6 +56,8 @@ type Begin = Box<dyn FnOnce() -> io::Result<()> + Send>;
 struct Shared {
     wanted: Mutex<Wanted>,
     news: Condvar,
+    /// The same as `closed`, for what is under way.
+    gone: Notify,
     statuses: Mutex<Vec<Status>>,
 }
 
@@ -78,7 +81,12 @@ impl Agent {
         let body = Arc::clone(&shared);
         let begin = move || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let run = move || body.run(&runtime, &challenges, chance, &mut tell);
+            let run = move || {
+                body.run(&Workshop { runtime: &runtime, challenges: &challenges, gone: &body.gone }, chance, &mut tell);
+                // Whoever is told waits for the end of this: a name that is being looked up must not hold it up.
+                drop(tell);
+                runtime.shutdown_background();
+            };
             thread::Builder::new().name("acme".into()).spawn(run).map(drop)
         };
         Self { shared, begin: Mutex::new(Some(Box::new(begin))) }
@@ -129,9 +137,10 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It is not waited for: it may be in the middle of an order.
+        // An order in the middle is left where it is.
         self.shared.wanted().closed = true;
         self.shared.news.notify_one();
+        self.shared.gone.notify_one();
     }
 }
 
@@ -140,13 +149,7 @@ impl Shared {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(
-        &self,
-        runtime: &tokio::runtime::Runtime,
-        challenges: &Challenges,
-        chance: u64,
-        tell: &mut (dyn FnMut(Note) + Send),
-    ) {
+    fn run(&self, workshop: &Workshop<'_>, chance: u64, tell: &mut (dyn FnMut(Note) + Send)) {
         let mut duties: Vec<Duty> = Vec::new();
         let mut nap_s = 0;
         while let Some((settings, forced)) = self.wait(nap_s) {
@@ -160,8 +163,8 @@ impl Shared {
             self.publish(&duties);
             for at in 0..duties.len() {
                 let now_s = unix_s();
-                if duties[at].next_s(now_s) <= now_s {
-                    duties[at].work(runtime, challenges, now_s, tell);
+                if duties[at].next_s(now_s) <= now_s && !self.wanted().closed {
+                    duties[at].work(workshop, now_s, tell);
                     self.publish(&duties);
                 }
             }
@@ -204,3 +207,6 @@ fn unix_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

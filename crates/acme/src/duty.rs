@@ -1,10 +1,14 @@
 //! One certificate: what there is of it, and whether something is to be done.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
 use breakwater_transport::tls::{CertificateFacts, Challenges};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use tokio::time::timeout;
-
-use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::folder::{Folder, Memory};
@@ -17,6 +21,29 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The authority is asked for its window no more and no less often than that, whatever it says.
 const ASK_MIN_S: i64 = 3600;
 const ASK_MAX_S: i64 = 86_400;
+
+/// What an order is worked at with.
+pub(crate) struct Workshop<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) challenges: &'a Challenges,
+    /// Told when all is over.
+    pub(crate) gone: &'a Notify,
+}
+
+impl Workshop<'_> {
+    /// Runs something to its end. None: all is over.
+    fn run<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Option<Result<T, Fault>> {
+        let bounded = async { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(Fault::new("it took too long"))) };
+        self.runtime.block_on(async {
+            let (mut work, mut gone) = (pin!(bounded), pin!(self.gone.notified()));
+            poll_fn(|context| match gone.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => work.as_mut().poll(context).map(Some),
+            })
+            .await
+        })
+    }
+}
 
 pub(crate) struct Duty {
     pub(crate) options: Options,
@@ -61,12 +88,13 @@ impl Duty {
     }
 
     /// Does what is to be done.
-    pub(crate) fn work(&mut self, runtime: &Runtime, challenges: &Challenges, now_s: i64, tell: &mut dyn FnMut(Note)) {
+    pub(crate) fn work(&mut self, workshop: &Workshop<'_>, now_s: i64, tell: &mut dyn FnMut(Note)) {
         if self.asks() && self.ask_s <= now_s && !self.forced {
             // An authority that doesn't know of such a thing is no fault.
-            let (window, again_s) = match runtime.block_on(window(&self.options, &self.folder)) {
-                Ok((window, again_s)) => (Some(window), again_s),
-                Err(_) => (None, ASK_MAX_S / 2),
+            let (window, again_s) = match workshop.run(window(&self.options, &self.folder)) {
+                Some(Ok((window, again_s))) => (Some(window), again_s),
+                Some(Err(_)) => (None, ASK_MAX_S / 2),
+                None => return,
             };
             self.window = window;
             self.ask_s = now_s.saturating_add(again_s.clamp(ASK_MIN_S, ASK_MAX_S));
@@ -80,6 +108,7 @@ impl Duty {
         let meanwhile = if self.facts.is_none() { "; until it is there listeners show the self-made one" } else { "" };
         tell(note(false, format!("ordering a certificate for {domains} from {}{meanwhile}", self.options.directory)));
         // Written down before it: a process that dies of a try has made one.
+        let before = self.memory.clone();
         self.memory.failures = self.memory.failures.saturating_add(1);
         self.memory.last_try_s = now_s;
         if let Err(fault) = self.folder.put_memory(&self.memory) {
@@ -87,10 +116,10 @@ impl Duty {
             self.memory.fault = Some(fault.clone());
             return tell(note(true, format!("nothing is ordered: {fault}")));
         }
-        let work = order(&self.options, &self.folder, challenges, self.window.is_some());
-        let done = runtime.block_on(async { timeout(PATIENCE, work).await });
-        match done.unwrap_or_else(|_| Err(Fault::new("it took too long"))) {
-            Ok(facts) => {
+        match workshop.run(order(&self.options, &self.folder, workshop.challenges, self.window.is_some())) {
+            // Somebody stops the broker: that says nothing about the authority.
+            None => self.memory = before,
+            Some(Ok(facts)) => {
                 let days = facts.days_left(now_s);
                 self.memory.failures = 0;
                 self.memory.fault = None;
@@ -99,7 +128,7 @@ impl Duty {
                 self.facts = Some(facts);
                 tell(note(false, format!("got a certificate for {domains}, good for {days} days")));
             }
-            Err(fault) => {
+            Some(Err(fault)) => {
                 self.memory.fault = Some(fault.to_string());
                 let stays = match &self.facts {
                     Some(facts) => {

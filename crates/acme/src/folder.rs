@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use breakwater_transport::tls::self_made::put_secret;
 use breakwater_transport::tls::{CertificateFacts, CertificateFiles, TlsConfigFault, TlsOptions, load_server};
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const PAIR: &str = "pair.pem";
 const ACCOUNT: &str = "account.json";
 const MEMORY: &str = "state.json";
+
+/// One writes a pair at a time: who puts the self-made one there must not meet the thread that brings the other.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +31,9 @@ pub struct Folder(PathBuf);
 pub(crate) struct KeptAccount {
     /// URL of the directory that it was made at.
     pub(crate) directory: String,
+    /// What the authority knows as its address.
+    #[serde(default)]
+    pub(crate) email: String,
     /// With its private key.
     pub(crate) credentials: serde_json::Value,
 }
@@ -72,6 +79,7 @@ impl Folder {
     /// # Errors
     /// The files can't be read or written.
     pub fn stand_in(&self, own: &CertificateFiles) -> Result<(), TlsConfigFault> {
+        let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.facts().is_some_and(|facts| !facts.self_made) {
             return Ok(());
         }
@@ -98,6 +106,7 @@ impl Folder {
         let checked = check(&trial);
         let _ = fs::remove_file(&trial);
         let facts = checked?;
+        let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         put(&self.pair())?;
         Ok(facts)
     }

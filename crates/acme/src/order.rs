@@ -62,15 +62,21 @@ async fn attempt(
 /// The account of an earlier order, or a new one.
 pub(crate) async fn account(options: &Options, folder: &Folder) -> Result<Account, Fault> {
     let failed = |error: Error| Fault::of(&error, options);
-    let kept = folder.account().filter(|kept| *kept.directory == *options.directory);
-    if let Some(kept) = kept
-        && let Ok(credentials) = serde_json::from_value(kept.credentials)
-    {
-        let builder = Account::builder_with_http(Box::new(Https::new(options)?));
-        return builder.from_credentials(credentials).await.map_err(failed);
-    }
     let contact = (!options.email.is_empty()).then(|| format!("mailto:{}", options.email));
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    let kept = folder.account().filter(|kept| *kept.directory == *options.directory);
+    if let Some(mut kept) = kept
+        && let Ok(credentials) = serde_json::from_value(kept.credentials.clone())
+    {
+        let builder = Account::builder_with_http(Box::new(Https::new(options)?));
+        let account = builder.from_credentials(credentials).await.map_err(failed)?;
+        if *kept.email != *options.email {
+            account.update_contacts(&contact).await.map_err(failed)?;
+            kept.email = options.email.to_string();
+            folder.put_account(&kept).map_err(Fault::new)?;
+        }
+        return Ok(account);
+    }
     let wanted =
         NewAccount { contact: &contact, terms_of_service_agreed: options.terms_agreed, only_return_existing: false };
     let bound = options.external_account.as_ref().map(|(id, key)| external(options, id, &key.0)).transpose()?;
@@ -78,7 +84,7 @@ pub(crate) async fn account(options: &Options, folder: &Folder) -> Result<Accoun
     let created = builder.create(&wanted, options.directory.to_string(), bound.as_ref()).await;
     let (account, credentials) = created.map_err(failed)?;
     let credentials = serde_json::to_value(credentials).map_err(|fault| Fault::new(fault.to_string()))?;
-    let kept = KeptAccount { directory: options.directory.to_string(), credentials };
+    let kept = KeptAccount { directory: options.directory.to_string(), email: options.email.to_string(), credentials };
     folder.put_account(&kept).map_err(Fault::new)?;
     Ok(account)
 }
@@ -186,3 +192,6 @@ pub(crate) async fn window(options: &Options, folder: &Folder) -> Result<((i64, 
     let again_s = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
     Ok(((window.start.unix_timestamp(), window.end.unix_timestamp()), again_s))
 }
+
+#[cfg(test)]
+mod tests;

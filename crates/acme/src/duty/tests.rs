@@ -26,7 +26,8 @@ fn options(folder: &Path) -> Options {
 fn work(duty: &mut Duty, now_s: i64) -> Vec<Note> {
     let mut notes = Vec::new();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    duty.work(&runtime, &Challenges::default(), now_s, &mut |note| notes.push(note));
+    let workshop = Workshop { runtime: &runtime, challenges: &Challenges::default(), gone: &Notify::new() };
+    duty.work(&workshop, now_s, &mut |note| notes.push(note));
     notes
 }
 

@@ -226,6 +226,9 @@ fn self_made_certificates(facts: &Facts) -> Vec<Finding> {
                 "breakwater listeners set {0} tls.certificate /path/to/fullchain.pem && breakwater listeners set {0} tls.key \
                  /path/to/privkey.pem",
                 listener.name
+            ), format!(
+                "write a section [acme.NAME] for one that the broker orders by itself, and: breakwater listeners set {} tls.acme NAME",
+                listener.name
             )],
         }
         },

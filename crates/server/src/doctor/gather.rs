@@ -92,6 +92,9 @@ fn secrets(data: &Path, rows: &[ListenerRow]) -> Vec<FileFacts> {
     for key in rows.iter().flat_map(|row| &row.keys) {
         look(Path::new(key), "a private key");
     }
+    for entry in fs::read_dir(data.join("tls/acme")).into_iter().flatten().flatten() {
+        look(&entry.path().join("account.json"), "the key of an account");
+    }
     secrets.dedup_by(|a, b| a.path == b.path);
     secrets
 }
