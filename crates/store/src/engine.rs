@@ -20,13 +20,13 @@ use crate::disk::Disk;
 use crate::findings::{Findings, OpenFault};
 use crate::folder::Folder;
 use crate::index::{self, Index};
-use crate::log::{self, BODY_MAX, Log, Replay};
+use crate::log::{self, Log, Replay};
 use crate::overlay::Overlay;
 use crate::reader::{Asked, Looker, Reader, Unread};
 use crate::record::{Encoder, Epoch};
 use crate::shared::{Shared, State};
 use crate::tools::{self, Stats};
-use crate::writer::{Submission, Writer};
+use crate::writer::{BATCH_BYTES_MAX, Submission, Writer};
 
 /// How a store is to be.
 #[derive(Clone, Copy, Debug)]
@@ -231,7 +231,7 @@ impl Store for Engine {
         let full = before > 0 && before.saturating_add(bytes) > self.options.waiting_bytes_max;
         let submission =
             Submission { token: Some(token), records: encoder.bytes, messages: encoder.messages, durability };
-        if full || bytes > BODY_MAX - log::FRAME_ROOM || self.submissions.send(submission).is_err() {
+        if full || bytes > BATCH_BYTES_MAX || self.submissions.send(submission).is_err() {
             self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Submitted::Refused;
         }

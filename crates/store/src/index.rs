@@ -63,8 +63,13 @@ impl Index {
     /// # Errors
     /// Those of the disk, and a format that is later than this one.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize, findings: &mut Findings) -> Result<Index, OpenFault> {
-        let database = match open(&disk, cache_bytes, true) {
+        let checked = open(&disk, cache_bytes, true);
+        let database = match checked {
             Ok(database) => database,
+            // The check writes; a full disk is no reason not to start.
+            Err(Bad::Disk(fault)) if fault.kind() == std::io::ErrorKind::StorageFull => {
+                open(&disk, cache_bytes, false).map_err(|_| fault)?
+            }
             Err(Bad::Newer(version)) => return Err(OpenFault::Newer { path: PATH.to_owned(), version }),
             Err(Bad::Disk(fault)) => return Err(fault.into()),
             Err(Bad::Damaged(why)) => {

@@ -208,8 +208,5 @@ impl Log {
     }
 }
 
-/// What a frame needs beside what is submitted.
-pub(crate) const FRAME_ROOM: usize = 64;
-
 /// Capacity that stays for the next frames.
 const UNSYNCED_KEPT: usize = 1 << 20;

@@ -12,7 +12,7 @@ use breakwater_contract::store::{Condition, Durability, Position};
 use breakwater_contract::{Completion, Completions, Token};
 
 use crate::Options;
-use crate::log::Log;
+use crate::log::{BODY_MAX, Log};
 use crate::overlay::Overlay;
 use crate::shared::{Part, Shared, State};
 
@@ -53,6 +53,8 @@ pub(crate) struct Writer {
 const UNSYNCED_MAX: usize = 8 << 20;
 /// Bytes that go into one frame, unless one batch is larger.
 const GROUP_BYTES: usize = 4 << 20;
+/// Bytes of one batch: with a group in front of it, it still fits into a frame.
+pub(crate) const BATCH_BYTES_MAX: usize = BODY_MAX - GROUP_BYTES;
 /// How often a store that failed looks whether it works again.
 const PROBE_MS: u64 = 1000;
 

@@ -208,11 +208,8 @@ impl<'t> Tables<'t> {
         }
         let (mut messages, mut bytes) = self.tallies.get(number)?.map_or((0, 0), |tally| tally.value());
         let gone = self.take_out(number, delta)?;
-        for entry in &gone {
-            messages = messages.saturating_sub(1);
-            bytes = bytes.saturating_sub(u64::from(entry.len));
-            self.no_longer_refer(entry)?;
-        }
+        messages = messages.saturating_sub(gone.0);
+        bytes = bytes.saturating_sub(gone.1);
         for entry in &delta.pushed {
             messages += 1;
             bytes += u64::from(entry.len);
@@ -226,9 +223,9 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Removes what the delta hides. Answers what went.
-    fn take_out(&mut self, number: u64, delta: &QueueDelta) -> Result<Vec<Entry>, redb::Error> {
-        let mut gone = Vec::new();
+    /// Removes what the delta hides. Answers how many messages and bytes went.
+    fn take_out(&mut self, number: u64, delta: &QueueDelta) -> Result<(u64, u64), redb::Error> {
+        let mut gone = (0, 0);
         while let Some(first) = self.first_row(number, 0, delta.through)? {
             let last = self.thin_out(number, first, delta, &mut gone)?;
             if last > delta.through {
@@ -258,7 +255,7 @@ impl<'t> Tables<'t> {
         number: u64,
         first: u64,
         delta: &QueueDelta,
-        gone: &mut Vec<Entry>,
+        gone: &mut (u64, u64),
     ) -> Result<u64, redb::Error> {
         let entries = self.queues.remove((number, first))?.map(|row| queue_entries(first, row.value()));
         let Some(Some(entries)) = entries else {
@@ -268,7 +265,10 @@ impl<'t> Tables<'t> {
         let last = entries.last().map_or(first, |entry| entry.position);
         let (hidden, kept): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| delta.hides(entry.position));
-        gone.extend(hidden);
+        for entry in &hidden {
+            *gone = (gone.0 + 1, gone.1 + u64::from(entry.len));
+            self.no_longer_refer(entry)?;
+        }
         self.write_row(number, &kept)?;
         Ok(last)
     }

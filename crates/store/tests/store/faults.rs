@@ -80,6 +80,58 @@ fn writes_that_fail_for_a_while_cost_nothing_that_was_answered() {
     fail_everywhere(24, FaultKind::Write, 5);
 }
 
+/// A start on a disk that fails, for one step or for good, at any step.
+#[test]
+fn a_start_on_a_disk_that_fails_changes_nothing() {
+    for seed in seeds(27) {
+        let script = Script::new(seed, BATCHES);
+        let disk = SimulatedDisk::new();
+        let stage = Stage::open(&disk, small()).unwrap();
+        let mut player = Player::new(&stage.engine, &stage.inbox);
+        for batch in &script.batches {
+            player.submit(batch, Durability::Fsync);
+            stage.turn(0);
+            assert_eq!(player.completed(), [true]);
+        }
+        let crashed = disk.after(Crash::Torn(seed));
+        let trial = crashed.after(Crash::Process);
+        drop(Stage::open(&trial, small()).unwrap());
+        for kind in [FaultKind::NoRoom, FaultKind::Write, FaultKind::Sync, FaultKind::Power] {
+            for first in 0..=trial.steps() {
+                for steps in [1, u64::MAX] {
+                    let disk = crashed.after(Crash::Process);
+                    disk.set_faults(vec![Fault { first, steps, kind }]);
+                    let what = format!("seed {seed}, {kind:?} from step {first} for {steps}");
+                    if let Ok(stage) = Stage::open(&disk, small()) {
+                        assert_eq!(stage.dump(), script.states[BATCHES], "{what}");
+                    }
+                    let disk = disk.after(Crash::Torn(first));
+                    let stage = Stage::open(&disk, small()).unwrap();
+                    assert_eq!(stage.dump(), script.states[BATCHES], "{what}");
+                    assert_eq!(stage.told(), Vec::<String>::new(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_starts_on_a_full_disk() {
+    let script = Script::new(28, BATCHES);
+    let disk = SimulatedDisk::new();
+    let stage = Stage::open(&disk, small()).unwrap();
+    let mut player = Player::new(&stage.engine, &stage.inbox);
+    for batch in &script.batches {
+        player.submit(batch, Durability::Fsync);
+        stage.turn(0);
+        player.completed();
+    }
+    let disk = disk.after(Crash::Nothing);
+    disk.set_faults(vec![Fault { first: 0, steps: u64::MAX, kind: FaultKind::NoRoom }]);
+    let stage = Stage::open(&disk, small()).unwrap();
+    assert_eq!(stage.dump(), script.states[BATCHES]);
+}
+
 #[test]
 fn a_full_disk_is_an_alarm_until_there_is_room() {
     let disk = SimulatedDisk::new();
