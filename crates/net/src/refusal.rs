@@ -1,5 +1,12 @@
 //! Why a connection was turned away before it got as far as MQTT: counted by listener, and told in words.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, TryLockError};
+
+use breakwater_proto::Instant;
+
+use crate::access::AddressKey;
+
 /// The reasons, each with a counter of its own at every listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -96,9 +103,59 @@ impl Refusal {
     }
 }
 
+/// Of whom a listener has told lately: a log line about one reason and one address comes once in a while.
+///
+/// Strangers choose how many addresses there are: those that find no room share a line.
+#[derive(Default)]
+pub(crate) struct Lately(Mutex<HashMap<(Refusal, Option<AddressKey>), Instant>>);
+
+/// Time between two lines.
+const TELL_MS: u64 = 10_000;
+/// Reasons and addresses with lines of their own, at one listener.
+const TOLD_MAX: usize = 64;
+
+impl Lately {
+    /// Whether a line may be written, which is taken for done then. Never waits: while another shard is here, none is.
+    pub(crate) fn is_due(&self, refusal: Refusal, address: AddressKey, now: Instant) -> bool {
+        let mut told = match self.0.try_lock() {
+            Ok(told) => told,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let mut who = (refusal, Some(address));
+        if !told.contains_key(&who) && told.len() >= TOLD_MAX {
+            told.retain(|_, due| *due > now);
+            if told.len() >= TOLD_MAX {
+                who = (refusal, None);
+            }
+        }
+        let due = told.entry(who).or_default();
+        let is_due = *due <= now;
+        if is_due {
+            *due = now.plus_ms(TELL_MS);
+        }
+        is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_find_no_room_share_a_line_until_there_is_some() {
+        let lately = Lately::default();
+        let is_due = |host: u32, at| {
+            let address = AddressKey::new(std::net::Ipv4Addr::from(0xC633_6400 + host).into());
+            lately.is_due(Refusal::Denied, address, Instant(at))
+        };
+        let most = u32::try_from(TOLD_MAX).expect("few");
+        assert!((0..most).all(|host| is_due(host, 0)));
+        assert_eq!((most..most + 1000).filter(|host| is_due(*host, 1)).count(), 1);
+        assert!((0..most).all(|host| !is_due(host, 2)), "who has a line of its own keeps it");
+        assert!(lately.0.lock().expect("one thread").len() <= TOLD_MAX + Refusal::ALL.len());
+        assert!(is_due(most, 20_000), "all others have passed");
+    }
 
     #[test]
     fn every_reason_has_its_counter_and_its_words() {

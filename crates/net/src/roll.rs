@@ -14,7 +14,7 @@ use crate::listener::{ListenerOptions, Protocols};
 use crate::ocsp::Stapler;
 use crate::quic::Crypto;
 use crate::rate::Bucket;
-use crate::refusal::Refusal;
+use crate::refusal::{Lately, Refusal};
 
 /// What is counted of a listener as long as it has its name. Shared by all threads; nothing in it is touched per message.
 pub(crate) struct Standing {
@@ -29,15 +29,12 @@ pub(crate) struct Standing {
     refused: [AtomicU64; Refusal::ALL.len()],
     /// Of those, the ones that a log line has told of.
     told: [AtomicU64; Refusal::ALL.len()],
-    /// When the next log line for this reason may be written.
-    tell_at: [AtomicU64; Refusal::ALL.len()],
+    /// Whose refusals were told of lately.
+    lately: Lately,
     addresses: Addresses,
     /// Connections of the whole node.
     node_open: Arc<AtomicUsize>,
 }
-
-/// A log line about one reason at one listener comes that often at most, in milliseconds.
-const TELL_MS: u64 = 10_000;
 
 /// A number under which a listener accepts. A listener that is changed so that its earlier connections end goes on under
 /// another one.
@@ -123,7 +120,7 @@ impl Standing {
             open: AtomicU32::new(0),
             refused: Default::default(),
             told: Default::default(),
-            tell_at: Default::default(),
+            lately: Lately::default(),
             addresses: Addresses::default(),
             node_open,
         }
@@ -139,15 +136,13 @@ impl Standing {
         self.refused[refusal as usize].load(Ordering::Relaxed)
     }
 
-    /// Counts one that is turned away. A number: it is time for a line in the log, which stands for so many.
-    pub(crate) fn refuse(&self, refusal: Refusal, now: Instant) -> Option<u64> {
+    /// Counts one that is turned away. A number: it is time for a line in the log, which stands for so many of this reason,
+    /// whoever they were.
+    pub(crate) fn refuse(&self, refusal: Refusal, address: IpAddr, now: Instant) -> Option<u64> {
         let at = refusal as usize;
         let total = self.refused[at].fetch_add(1, Ordering::Relaxed) + 1;
-        let due = self.tell_at[at].load(Ordering::Relaxed);
-        let next = now.0.saturating_add(TELL_MS);
-        let mine =
-            now.0 >= due && self.tell_at[at].compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        mine.then(|| total.saturating_sub(self.told[at].swap(total, Ordering::Relaxed)))
+        let due = self.lately.is_due(refusal, AddressKey::new(address), now);
+        due.then(|| total.saturating_sub(self.told[at].swap(total, Ordering::Relaxed)))
     }
 }
 
@@ -325,10 +320,17 @@ mod tests {
     #[test]
     fn refusals_are_told_once_in_a_while_and_none_is_lost() {
         let standing = standing();
-        assert_eq!(standing.refuse(Refusal::Denied, Instant(5)), Some(1));
-        assert_eq!(standing.refuse(Refusal::Denied, Instant(6)), None);
-        assert_eq!(standing.refuse(Refusal::ListenerFull, Instant(6)), Some(1), "each reason for itself");
-        assert_eq!(standing.refuse(Refusal::Denied, Instant(5 + TELL_MS)), Some(2));
-        assert_eq!(standing.refused(Refusal::Denied), 3);
+        let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let refuse = |refusal, address, at| standing.refuse(refusal, address, Instant(at));
+        assert_eq!(refuse(Refusal::Denied, one, 5), Some(1));
+        assert_eq!(refuse(Refusal::Denied, one, 6), None);
+        assert_eq!(refuse(Refusal::ListenerFull, one, 6), Some(1), "each reason for itself");
+        assert_eq!(
+            refuse(Refusal::Denied, other, 7),
+            Some(2),
+            "each address for itself, and with the one that was not told"
+        );
+        assert_eq!(refuse(Refusal::Denied, one, 10_005), Some(1));
+        assert_eq!((standing.refused(Refusal::Denied), standing.refused(Refusal::ListenerFull)), (4, 1));
     }
 }

@@ -152,16 +152,16 @@ impl Sockets {
         self.passes.here(listener)
     }
 
-    /// Counts a connection that is turned away before it is one of the engine's, and says so once in a while. `detail` adds
+    /// Counts a connection that is turned away before it is one of the engine's, and says so once in a while for each address. `detail` adds
     /// what the reason alone does not tell; it may be empty.
     pub(crate) fn refused(&mut self, standing: &Standing, peer: Peer, refusal: Refusal, detail: &str) {
-        let Some(count) = standing.refuse(refusal, self.now) else { return };
+        let Some(count) = standing.refuse(refusal, peer.address.ip(), self.now) else { return };
         let mut reason = format!("{}: {}", standing.name, refusal.text());
         for part in [": ", detail] {
             reason.push_str(if detail.is_empty() { "" } else { part });
         }
         if count > 1 {
-            reason.push_str(&format!(" (and {} more like it since the last such line)", count - 1));
+            reason.push_str(&format!(" (and {} more for this reason since the last such line)", count - 1));
         }
         let event = Event::Refused { peer, client: "", reason: &reason, code: refusal.code() };
         self.journal.event(self.unix_ms, &event);
