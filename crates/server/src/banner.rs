@@ -59,8 +59,7 @@ pub(crate) fn banner(started: &Started<'_>) -> String {
     if !plain.is_empty() {
         let _ = writeln!(text, "  warning    nothing on {} is encrypted, passwords neither", plain.join(", "));
     }
-    let addresses: Vec<SocketAddr> = tcp(started.listeners).collect();
-    let (program, target) = (started.program, target(&addresses));
+    let (program, target) = (started.program, target(started));
     let _ = writeln!(text, "Try it in another terminal:");
     let _ = writeln!(text, "  {program} sub{target} -t 'test/#' -v &");
     let _ = writeln!(text, "  {program} pub{target} -t test/hello -m 'it works'");
@@ -114,11 +113,47 @@ fn limits(settings: &Resolved) -> String {
     format!("packets of {packet}; for each client {messages} messages or {queue} waiting, {inflight} in flight")
 }
 
-/// Flags of `pub` and `sub` that find the first listener; none if it is where they look anyway.
-fn target(listeners: &[SocketAddr]) -> String {
-    let Some(first) = listeners.iter().find(|address| reachable(address.ip())).or(listeners.first()) else {
-        return String::new();
+/// Flags of `pub` and `sub` that find a listener, one without encryption if there is any.
+fn target(started: &Started<'_>) -> String {
+    let addresses: Vec<SocketAddr> = tcp(started.listeners).collect();
+    let first = addresses.iter().find(|address| reachable(address.ip())).or(addresses.first());
+    if let Some(first) = first {
+        return address_flags(*first);
+    }
+    let way = |listener: &ListenerStatus| url_flags(listener, started.data);
+    started.listeners.iter().find_map(way).unwrap_or_default()
+}
+
+/// Flags for a listener of another kind; none if our clients have no way in.
+fn url_flags(listener: &ListenerStatus, data: &Path) -> Option<String> {
+    let Protocols { mqtt, mqtts, ws, wss, quic, .. } = listener.options.protocols;
+    let ways = [(mqtts, "tls"), (ws, "ws"), (wss, "wss"), (quic, "quic")];
+    let address = match listener.bound.first()? {
+        BoundTo::Unix(path) if mqtt => return Some(format!(" -L unix://{}", path.display())),
+        BoundTo::Unix(_) => return None,
+        BoundTo::Address(address) => *address,
     };
+    let scheme = ways.iter().find_map(|(spoken, scheme)| spoken.then_some(*scheme))?;
+    let own = listener.certificates.iter().any(|certificate| certificate.self_made);
+    // What the certificate names, or nobody would believe it; `localhost` is in each of ours.
+    let named = listener.certificates.first().filter(|_| !own).and_then(|certificate| certificate.names.first());
+    let host = match named {
+        Some(name) => name.replacen("*.", "broker.", 1),
+        None if reachable(address.ip()) => "localhost".into(),
+        None if address.is_ipv6() => format!("[{}]", address.ip()),
+        None => address.ip().to_string(),
+    };
+    let path = &*listener.options.websocket.path;
+    let path = if (ws || wss) && !mqtts && path != "/mqtt" { path } else { "" };
+    let mut flags = format!(" -L {scheme}://{host}:{}{path}", address.port());
+    if own {
+        let _ = write!(flags, " --cafile {}", data.join("tls/ca.pem").display());
+    }
+    Some(flags)
+}
+
+/// Flags for an address of plain MQTT; none if it is where `pub` and `sub` look anyway.
+fn address_flags(first: SocketAddr) -> String {
     let mut flags = String::new();
     if !reachable(first.ip()) || first.ip() == IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) {
         let _ = write!(flags, " -h {}", first.ip());
@@ -167,6 +202,8 @@ impl Exposure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use breakwater_transport::tls::CertificateFacts;
+
     use breakwater_config::{Sources, Surroundings, read_bounded, resolve};
 
     fn listener(name: &str, protocols: Protocols, addresses: &[&str]) -> ListenerStatus {
@@ -229,6 +266,37 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    fn certified(kind: &str, protocols: Protocols, name: &str, self_made: bool) -> ListenerStatus {
+        let names = vec![name.into()];
+        let certificates = vec![CertificateFacts { self_made, names, ..CertificateFacts::default() }];
+        ListenerStatus { certificates, ..listener(&format!("{kind}.default"), protocols, &["0.0.0.0:9999"]) }
+    }
+
+    #[test]
+    fn first_command_comes_over_tls_where_there_is_nothing_else() {
+        let none = Protocols::NONE;
+        let tls = Protocols { mqtts: true, ..none };
+        let ca = "--cafile /var/lib/breakwater/tls/ca.pem";
+        for (listener, flags) in [
+            (certified("tls", tls, "localhost", true), format!("-L tls://localhost:9999 {ca} -t 'test/#'")),
+            (certified("tls", tls, "mqtt.example", false), "-L tls://mqtt.example:9999 -t 'test/#'".into()),
+            (certified("wss", Protocols { wss: true, ..none }, "h", true), format!("-L wss://localhost:9999 {ca} -t")),
+            (
+                certified("quic", Protocols { quic: true, ..none }, "h", true),
+                format!("-L quic://localhost:9999 {ca} -t"),
+            ),
+        ] {
+            let text = shown_all(&[listener], false);
+            assert!(text.contains(&format!("breakwater sub {flags}")), "{flags}: {text}");
+            assert!(text.contains("breakwater pub -L "), "{text}");
+        }
+        let ws = listener("ws.default", Protocols { ws: true, ..none }, &["[::1]:8083"]);
+        assert!(shown_all(&[ws], true).contains("sub -L ws://localhost:8083 -t"));
+        let mut unix = listener("unix.default", Protocols::MQTT, &[]);
+        unix.bound = vec![BoundTo::Unix("/run/b.sock".into())];
+        assert!(shown_all(&[unix], true).contains("sub -L unix:///run/b.sock -t"));
     }
 
     #[test]

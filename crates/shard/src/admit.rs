@@ -479,6 +479,7 @@ impl<T: Send> Shard<T> {
             client: resident.session.client_id(),
             username: entrant.connect.username,
             peer: conn.peer,
+            listener: &self.profiles.profile(entrant.profile).name,
             version: entrant.terms.version.name(),
             clean_start: entrant.terms.clean_start,
             session_present: present,

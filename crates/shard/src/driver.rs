@@ -131,6 +131,8 @@ pub enum Event<'a> {
         username: Option<&'a str>,
         /// Where it comes from.
         peer: Peer,
+        /// Name of its listener.
+        listener: &'a str,
         /// Protocol version in words.
         version: &'static str,
         /// Clean start asked for.

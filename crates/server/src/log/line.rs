@@ -107,12 +107,13 @@ pub(super) fn describe(out: &mut String, form: &mut Form, unix_ms: u64, event: &
     };
     let mut line = Line::begin(out, form, unix_ms, level(event), what);
     match *event {
-        Event::Connected { client, username, peer, version, clean_start, session_present, keep_alive_s } => {
+        Event::Connected { client, username, peer, listener, version, clean_start, session_present, keep_alive_s } => {
             line.text("client", client);
             if let Some(username) = username {
                 line.text("user", username);
             }
             line.peer(peer);
+            line.word("listener", listener);
             line.word("mqtt", version);
             line.truth("clean_start", clean_start);
             line.truth("session_present", session_present);
@@ -153,6 +154,7 @@ mod tests {
             client: "a\u{1b}[1m",
             username: Some("b"),
             peer: PEER(),
+            listener: "tls.default",
             version: "5.0",
             clean_start: true,
             session_present: false,
@@ -170,7 +172,7 @@ mod tests {
     fn text_lines_are_for_people() {
         let line = written(false, &connected());
         let expected = "1970-01-01T00:00:00.000Z INFO  connected client=\"a\\u001b[1m\" user=\"b\" peer=127.0.0.1:5000 \
-                        mqtt=5.0 clean_start=true session_present=false keep_alive=60\n";
+                        listener=tls.default mqtt=5.0 clean_start=true session_present=false keep_alive=60\n";
         assert_eq!(line, expected);
     }
 
@@ -178,7 +180,7 @@ mod tests {
     fn json_lines_are_for_programs() {
         let line = written(true, &connected());
         let expected = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"INFO\",\"event\":\"connected\",\
-                        \"client\":\"a\\u001b[1m\",\"user\":\"b\",\"peer\":\"127.0.0.1:5000\",\"mqtt\":\"5.0\",\
+                        \"client\":\"a\\u001b[1m\",\"user\":\"b\",\"peer\":\"127.0.0.1:5000\",\"listener\":\"tls.default\",\"mqtt\":\"5.0\",\
                         \"clean_start\":true,\"session_present\":false,\"keep_alive\":60}\n";
         assert_eq!(line, expected);
     }

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 
 use crate::broker::{Broker, breakwater};
+use crate::ports::Ports;
 use crate::program::{Ended, Program};
 
 /// The one line that a failed start leaves behind.
@@ -60,4 +61,13 @@ fn version_completions_and_man_pages_come_from_the_program() {
     assert!(run(&["version"]).contains("MQTT 3.1, 3.1.1, 5.0"));
     assert!(run(&["completions", "bash"]).contains("breakwater"));
     assert!(run(&["man"]).contains(".TH"));
+}
+
+#[test]
+fn what_the_banner_says_to_try_works_where_there_is_tls_alone() {
+    let ports = Ports::open(&["tls"]);
+    let line = ports.logs(|line| line.contains(" pub -L tls://"));
+    let (_, command) = line.split_once(" pub ").expect("just looked for");
+    let (flags, _) = command.split_once(" -m ").expect("it says something");
+    Program::start(breakwater().arg("pub").args(flags.split(' ')).args(["-m", "it works"])).succeed();
 }
