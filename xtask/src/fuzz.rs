@@ -70,7 +70,8 @@ fn host() -> Result<String> {
 fn build(root: &Path, host: &str) -> Result<()> {
     let status = Command::new("cargo")
         .current_dir(root)
-        .args(["build", "--quiet", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "fuzz/target"])
+        .args(["build", "--locked", "--quiet", "--release"])
+        .args(["--manifest-path", "fuzz/Cargo.toml", "--target-dir", "fuzz/target"])
         .args(["--target", host])
         .env("RUSTFLAGS", RUSTFLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
