@@ -4,12 +4,13 @@
 //! a stalled broker can't hide its stall (no coordinated omission). Saturating runs keep a bounded number of messages
 //! under way. Every payload carries its publisher and a sequence number: a gap is proven loss, a repeat a duplicate.
 //!
-//! Not here: a full client (see the crate's client core); TLS.
+//! Not here: a full client (see the crate's client core); QUIC.
 
 use std::io::{self, IsTerminal, Write};
 
 mod clock;
 mod conn;
+mod cover;
 mod filters;
 mod generator;
 mod link;
@@ -25,6 +26,7 @@ mod tally;
 mod usage;
 mod wire;
 
+pub use cover::Over;
 pub use options::{BenchArgs, Scenario};
 
 /// Why a run could not be made or finished.
@@ -96,11 +98,15 @@ fn print(text: &str) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use breakwater_transport::tls::self_made;
     use clap::Parser;
 
     /// Starts a relay on a free port and runs `bench <words>` against it.
     fn against_relay(words: &[&str]) -> i32 {
-        let mut relay = relay::Relay::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        against(relay::Relay::bind("127.0.0.1:0".parse().unwrap(), None).unwrap(), words)
+    }
+
+    fn against(mut relay: relay::Relay, words: &[&str]) -> i32 {
         let port = relay.address().unwrap().port().to_string();
         std::thread::spawn(move || relay.run());
         let words = ["bench"].iter().chain(words).copied().chain(["--port", &port, "--json"]);
@@ -126,6 +132,31 @@ mod tests {
     #[test]
     fn an_open_loop_run_sends_each_message_when_it_is_due() {
         assert_eq!(against_relay(&["pair", "-n", "2", "--rate", "20000", "--messages", "1000"]), 0);
+    }
+
+    #[test]
+    fn tls_loses_nothing() {
+        let dir = std::env::temp_dir().join(format!("breakwater-bench-{}", std::process::id()));
+        let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let made = self_made::ensure(&dir, &self_made::Wanted::default(), now_s).unwrap();
+        let authority = made.authority.to_str().unwrap();
+        for words in [
+            "pair --messages 20000",
+            "fan-out -n 5 --size 100000 --messages 200",
+            "pair --rate 20000 --messages 1000",
+            "conn -n 50 --cycles 2 --subscribe c/%i --resume",
+        ] {
+            let tls = cover::server(&made.server.certificate, &made.server.key).unwrap();
+            let relay = relay::Relay::bind("127.0.0.1:0".parse().unwrap(), Some(tls)).unwrap();
+            let words: Vec<&str> = words.split(' ').chain(["--over", "tls", "--cafile", authority]).collect();
+            assert_eq!(against(relay, &words), 0, "{words:?}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn tls_without_an_authority_is_refused() {
+        assert_eq!(against_relay(&["pair", "--messages", "1", "--over", "tls"]), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `bench conn`: opens connections, many handshakes at a time, and holds them.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -9,7 +9,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::Fault;
 use super::clock::Clock;
-use super::link;
+use super::cover::Covers;
+use super::link::{self, ANSWER_BYTES, Fill, Link};
 use super::options::Conn;
 use super::plan::check_open_files;
 use super::progress::{Progress, short};
@@ -31,12 +32,15 @@ pub(super) fn run(options: &Conn) -> Result<ConnReport, Fault> {
     let mut crowd = Crowd {
         options,
         address,
+        covers: options.target.covers()?,
+        buf: vec![0; ANSWER_BYTES],
         clock: Clock::new(),
         poll: Poll::new().map_err(|e| Fault::io("poller", &e))?,
         members: Vec::with_capacity(count),
         idle: 0,
         in_handshake: 0,
         refused: 0,
+        resumed: 0,
         broken: Vec::new(),
         // 1 µs to 10 minutes at three digits.
         latency: Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are in order"),
@@ -59,12 +63,15 @@ pub(super) fn run(options: &Conn) -> Result<ConnReport, Fault> {
 struct Crowd<'a> {
     options: &'a Conn,
     address: std::net::SocketAddr,
+    covers: Covers,
     clock: Clock,
     poll: Poll,
+    buf: Vec<u8>,
     members: Vec<Option<Member>>,
     idle: u32,
     in_handshake: u32,
     refused: u64,
+    resumed: u64,
     broken: Vec<String>,
     latency: Histogram<u64>,
     memory: Vec<MemoryMark>,
@@ -76,14 +83,13 @@ struct Crowd<'a> {
 }
 
 struct Member {
-    stream: TcpStream,
+    link: Link,
     step: Step,
     due_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
-    Connecting,
     AwaitConnAck,
     AwaitSubAck,
     Idle,
@@ -168,26 +174,21 @@ impl Crowd<'_> {
             .registry()
             .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
             .map_err(fault)?;
-        self.members.push(Some(Member { stream, step: Step::Connecting, due_ns }));
+        let link = Link::new(stream, self.covers.make()?);
+        self.members.push(Some(Member { link, step: Step::AwaitConnAck, due_ns }));
         self.in_handshake += 1;
         self.greet(index);
         Ok(())
     }
 
-    /// On loopback the connection stands as soon as it is asked for; elsewhere a writable event says so.
+    /// Whatever the socket does not take yet leaves with its next event.
     fn greet(&mut self, index: usize) {
         let Some(member) = self.members[index].as_mut() else { return };
-        if member.step != Step::Connecting {
-            return;
-        }
         let target = &self.options.target;
         let id = format!("{}-c-{index:06}", target.id_prefix);
         let connect = wire::connect(target.level(), &id, target.keep_alive, 1000);
-        match member.stream.write(&connect) {
-            Ok(written) if written == connect.len() => member.step = Step::AwaitConnAck,
-            Ok(_) => self.end(index, "a fresh socket did not take a CONNECT"),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
-            Err(e) => self.end(index, &e.to_string()),
+        if let Err(e) = member.link.send(&connect) {
+            self.end(index, &e.to_string());
         }
     }
 
@@ -199,7 +200,7 @@ impl Crowd<'_> {
         for event in events.iter() {
             let index = event.token().0;
             if event.is_writable() {
-                self.greet(index);
+                self.flush(index);
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.read(index);
@@ -208,20 +209,37 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    fn read(&mut self, index: usize) {
-        let mut buf = [0; 512];
+    fn flush(&mut self, index: usize) {
         let Some(member) = self.members[index].as_mut() else { return };
-        let filled = match member.stream.read(&mut buf) {
-            Ok(0) => return self.end(index, "the broker closed the connection"),
-            Ok(filled) => filled,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-            Err(e) => return self.end(index, &e.to_string()),
-        };
-        // Answers to a handshake come whole: they are a few bytes on a fresh connection.
-        let mut at = 0;
-        while let Ok(Some((first, body, len))) = wire::first_packet(&buf[at..filled]) {
-            at += len;
-            if !self.take(index, first >> 4, body) {
+        if let Err(e) = member.link.flush() {
+            self.end(index, &e.to_string());
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        loop {
+            let Some(member) = self.members[index].as_mut() else { return };
+            let (filled, drained) = match member.link.fill(&mut self.buf) {
+                Ok(Fill::Bytes { filled, drained, .. }) => (filled, drained),
+                Ok(Fill::Blocked) => return,
+                Ok(Fill::Closed) => return self.end(index, "the broker closed the connection"),
+                Err(e) => return self.end(index, &e.to_string()),
+            };
+            let mut at = 0;
+            while let Ok(Some((first, body, len))) = wire::first_packet(&self.buf[at..filled]) {
+                at += len;
+                let (kind, body) = (first >> 4, body.to_vec());
+                if !self.take(index, kind, &body) {
+                    return;
+                }
+            }
+            let Some(member) = self.members[index].as_mut() else { return };
+            member.link.keep_tail(&self.buf[at..filled]);
+            // What a handshake has to say.
+            if let Err(e) = member.link.flush() {
+                return self.end(index, &e.to_string());
+            }
+            if drained {
                 return;
             }
         }
@@ -239,7 +257,7 @@ impl Crowd<'_> {
                     let filter = filter.replace("%i", &index.to_string());
                     let packet = wire::subscribe(target.level(), 1, &[filter], self.options.qos);
                     member.step = Step::AwaitSubAck;
-                    if let Err(e) = member.stream.write_all(&packet) {
+                    if let Err(e) = member.link.send(&packet) {
                         self.end(index, &e.to_string());
                     }
                 }
@@ -261,6 +279,7 @@ impl Crowd<'_> {
         let now_ns = self.clock.now_ns();
         let Some(member) = self.members[index].as_mut() else { return };
         member.step = Step::Idle;
+        self.resumed += u64::from(member.link.is_resumed());
         self.latency.saturating_record(now_ns.saturating_sub(member.due_ns));
         self.idle += 1;
         self.in_handshake -= 1;
@@ -307,7 +326,7 @@ impl Crowd<'_> {
     /// Says goodbye and waits until the broker has closed every connection.
     fn leave(&mut self, events: &mut Events) -> Result<(), Fault> {
         for member in self.members.iter_mut().flatten() {
-            let _ = member.stream.write(&wire::DISCONNECT_PACKET);
+            let _ = member.link.send(&wire::DISCONNECT_PACKET);
         }
         let before = self.broken.len();
         let until_ns = self.clock.now_ns() + 10_000_000_000;
@@ -347,6 +366,7 @@ impl Crowd<'_> {
             per_second: made as f64 / figures.seconds.max(1e-9),
             latency: Latency::of(&self.latency),
             refused: self.refused,
+            resumed: self.resumed,
             broken: self.broken,
             bytes_per_connection,
             generator_cpu_us: figures.per_message(self.own_cpu_ns),

@@ -1,12 +1,12 @@
 //! `bench filters`: subscribes to many distinct filters, or makes filters come and go at a steady rate.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::Fault;
 use super::clock::Clock;
-use super::link::{self, Hello};
+use super::link::{self, ANSWER_BYTES, Fill, Hello, Link};
 use super::options::Filters;
 use super::plan::{Client, check_open_files};
 use super::progress::{Progress, short};
@@ -76,8 +76,7 @@ struct Run<'a> {
 }
 
 struct Peer {
-    stream: TcpStream,
-    unread: Vec<u8>,
+    link: Link<TcpStream>,
     awaited: usize,
 }
 
@@ -87,6 +86,7 @@ impl Run<'_> {
     }
 
     fn connect(&mut self, address: SocketAddr) -> Result<(), Fault> {
+        let covers = self.options.target.covers()?;
         for index in 0..count(self.options.clients) {
             let target = &self.options.target;
             let client = Client { id: format!("{}-f-{index:05}", target.id_prefix), topic: String::new() };
@@ -97,9 +97,9 @@ impl Run<'_> {
                 inflight: 1000,
                 subscribe: None,
             };
-            let (stream, _, unread) = link::greet(address, target.source(address, index), &hello)?;
-            stream.set_read_timeout(Some(SILENCE)).map_err(|e| Fault::io("socket", &e))?;
-            self.clients.push(Peer { stream, unread, awaited: 0 });
+            let (link, _) = link::greet(address, target.source(address, index), covers.make()?, &hello)?;
+            link.stream.set_read_timeout(Some(SILENCE)).map_err(|e| Fault::io("socket", &e))?;
+            self.clients.push(Peer { link, awaited: 0 });
         }
         Ok(())
     }
@@ -173,17 +173,28 @@ impl Run<'_> {
 
 impl Peer {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.stream.write_all(bytes).map_err(|e| Fault::io("the broker does not read", &e))
+        let fault = |e| Fault::io("the broker does not read", &e);
+        self.link.send(bytes).map_err(fault)?;
+        while !self.link.is_clear() {
+            self.link.flush().map_err(fault)?;
+        }
+        Ok(())
     }
 
     /// Reads until everything is acknowledged; returns how many filters were refused.
     fn await_all(&mut self) -> Result<u64, Fault> {
         let mut refused = 0;
-        let mut chunk = [0; 16 * 1024];
-        loop {
+        let mut buf = vec![0; ANSWER_BYTES];
+        while self.awaited > 0 {
+            let filled = match self.link.fill(&mut buf) {
+                Ok(Fill::Bytes { filled, .. }) => filled,
+                Ok(Fill::Blocked) => return Err(Fault::io("no acknowledgement", &ErrorKind::TimedOut.into())),
+                Ok(Fill::Closed) => return Err(Fault::new("the broker closed the connection")),
+                Err(e) => return Err(Fault::io("no acknowledgement", &e)),
+            };
             let mut at = 0;
             while let Some((first, body, len)) =
-                wire::first_packet(&self.unread[at..]).map_err(|e| Fault::new(e.to_string()))?
+                wire::first_packet(&buf[at..filled]).map_err(|e| Fault::new(e.to_string()))?
             {
                 match first >> 4 {
                     wire::SUBACK => {
@@ -196,17 +207,9 @@ impl Peer {
                 }
                 at += len;
             }
-            self.unread.drain(..at);
-            if self.awaited == 0 {
-                return Ok(refused);
-            }
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(Fault::new("the broker closed the connection")),
-                Ok(n) => self.unread.extend_from_slice(&chunk[..n]),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Fault::io("no acknowledgement", &e)),
-            }
+            self.link.keep_tail(&buf[at..filled]);
         }
+        Ok(refused)
     }
 }
 

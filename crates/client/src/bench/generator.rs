@@ -139,7 +139,7 @@ impl<'a> Generator<'a> {
                 subscribe: subscribes.then_some(plan.load.qos),
             };
             let source = plan.target.source(plan.address, index);
-            let (mut link, receive_maximum) = link::open(plan.address, source, &hello)?;
+            let (mut link, receive_maximum) = link::open(plan.address, source, plan.covers.make()?, &hello)?;
             self.poll
                 .registry()
                 .register(&mut link.stream, Token(index), Interest::READABLE | Interest::WRITABLE)

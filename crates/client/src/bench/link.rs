@@ -1,5 +1,5 @@
-//! One connection of the generator: a non-blocking socket, what was read but is no whole packet yet, and what the
-//! socket did not take.
+//! One connection of the generator: a non-blocking socket and its cover, what was read but is no whole packet yet, and what
+//! the socket did not take.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as Blocking};
@@ -9,18 +9,28 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Fault;
+use super::cover::Cover;
 use super::plan::Client;
 use super::wire::{self, Level};
 
 /// How long the broker may take to answer CONNECT or SUBSCRIBE.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A cover may give so much more than was read: what came before of a record or a frame.
+const HELD_MAX: usize = 20 * 1024;
+/// Buffer for answers to CONNECT and SUBSCRIBE, which come alone.
+pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) stream: TcpStream,
+pub(super) struct Link<S = TcpStream> {
+    pub(super) stream: S,
+    cover: Option<Box<Cover>>,
     tail: Vec<u8>,
     out: Vec<u8>,
     sent: usize,
+    /// With a cover: what it has yet to seal.
+    unsealed: Vec<u8>,
+    /// With a cover: bytes given to it since nothing waited any more.
+    given: usize,
 }
 
 /// Outcome of one read.
@@ -36,9 +46,16 @@ pub(super) enum Fill {
     Closed,
 }
 
-impl Link {
-    pub(super) fn new(stream: TcpStream, tail: Vec<u8>) -> Link {
-        Link { stream, tail, out: Vec::new(), sent: 0 }
+impl<S: Read + Write> Link<S> {
+    pub(super) fn new(stream: S, cover: Option<Cover>) -> Self {
+        let cover = cover.map(Box::new);
+        Self { stream, cover, tail: Vec::new(), out: Vec::new(), sent: 0, unsealed: Vec::new(), given: 0 }
+    }
+
+    /// The same connection on another socket.
+    pub(super) fn onto<T>(self, stream: impl FnOnce(S) -> T) -> Link<T> {
+        let Self { stream: old, cover, tail, out, sent, unsealed, given } = self;
+        Link { stream: stream(old), cover, tail, out, sent, unsealed, given }
     }
 
     /// Reads once into `buf`, behind the incomplete packet of the last read.
@@ -46,12 +63,23 @@ impl Link {
     pub(super) fn fill(&mut self, buf: &mut [u8]) -> io::Result<Fill> {
         let kept = self.tail.len();
         buf[..kept].copy_from_slice(&self.tail);
+        // A cover opens what was read at the far end of the buffer into its front.
+        let from = match self.cover {
+            None => kept,
+            Some(_) => buf.len() - ((buf.len() - kept) / 2).saturating_sub(HELD_MAX).max(1),
+        };
+        let (front, back) = buf.split_at_mut(from);
         loop {
-            return match self.stream.read(&mut buf[kept..]) {
+            return match self.stream.read(back) {
                 Ok(0) => Ok(Fill::Closed),
                 Ok(fresh) => {
                     self.tail.clear();
-                    Ok(Fill::Bytes { filled: kept + fresh, fresh, drained: kept + fresh < buf.len() })
+                    let drained = fresh < back.len();
+                    let filled = match &mut self.cover {
+                        None => kept + fresh,
+                        Some(cover) => kept + cover.open(&mut back[..fresh], &mut front[kept..], &mut self.out)?,
+                    };
+                    Ok(Fill::Bytes { filled, fresh, drained })
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(Fill::Blocked),
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -68,28 +96,38 @@ impl Link {
     /// Nothing waits for the socket to take it.
     #[inline]
     pub(super) fn is_clear(&self) -> bool {
-        self.out.is_empty()
+        self.out.is_empty() && self.cover.as_ref().is_none_or(|cover| !cover.is_behind())
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.out.len() - self.sent
+        (self.out.len() - self.sent).max(self.given)
     }
 
     /// Where to append what the next `flush` sends.
     #[inline]
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
-        &mut self.out
+        if self.cover.is_some() { &mut self.unsealed } else { &mut self.out }
     }
 
     #[inline]
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+        if let Some(cover) = &mut self.cover {
+            if !self.unsealed.is_empty() {
+                self.given += self.unsealed.len();
+                cover.seal(&self.unsealed, &mut self.out)?;
+                self.unsealed.clear();
+            }
+            cover.push(&mut self.stream)?;
         }
-        self.sent += write_some(&mut self.stream, &self.out[self.sent..])?;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
+        if !self.out.is_empty() {
+            self.sent += write_some(&mut self.stream, &self.out[self.sent..])?;
+            if self.sent == self.out.len() {
+                self.out.clear();
+                self.sent = 0;
+            }
+        }
+        if self.is_clear() {
+            self.given = 0;
         }
         Ok(())
     }
@@ -97,18 +135,29 @@ impl Link {
     /// Sends `bytes` in one write where the socket takes them; keeps the rest for `flush`.
     #[inline]
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.out.is_empty() {
-            self.out.extend_from_slice(bytes);
+        if let Some(cover) = &mut self.cover
+            && self.unsealed.is_empty()
+        {
+            self.given += bytes.len();
+            cover.seal(bytes, &mut self.out)?;
+            return self.flush();
+        }
+        if !self.out.is_empty() || self.cover.is_some() {
+            self.out().extend_from_slice(bytes);
             return self.flush();
         }
         let written = write_some(&mut self.stream, bytes)?;
         self.out.extend_from_slice(&bytes[written..]);
         Ok(())
     }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.cover.as_ref().is_some_and(|cover| cover.is_resumed())
+    }
 }
 
 #[inline]
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+fn write_some(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     loop {
         return match stream.write(bytes) {
             Ok(n) => Ok(n),
@@ -145,59 +194,68 @@ pub(super) struct Hello<'a> {
 pub(super) fn open(
     address: SocketAddr,
     source: Option<SocketAddr>,
+    cover: Option<Cover>,
     hello: &Hello<'_>,
 ) -> Result<(Link, Option<u16>), Fault> {
-    let (stream, receive_maximum, tail) = greet(address, source, hello)?;
-    stream.set_nonblocking(true).map_err(|e| Fault::io("socket", &e))?;
-    Ok((Link::new(TcpStream::from_std(stream), tail), receive_maximum))
+    let (link, receive_maximum) = greet(address, source, cover, hello)?;
+    link.stream.set_nonblocking(true).map_err(|e| Fault::io("socket", &e))?;
+    Ok((link.onto(TcpStream::from_std), receive_maximum))
 }
 
-/// The same with a blocking socket, and what has been read beyond the answers.
+/// The same with a blocking socket.
 pub(super) fn greet(
     address: SocketAddr,
     source: Option<SocketAddr>,
+    cover: Option<Cover>,
     hello: &Hello<'_>,
-) -> Result<(Blocking, Option<u16>, Vec<u8>), Fault> {
+) -> Result<(Link<Blocking>, Option<u16>), Fault> {
     let fault = |e: io::Error| Fault::io(&format!("{address}, client {}", hello.client.id), &e);
     let socket = socket(address, source).map_err(fault)?;
     socket.connect_timeout(&address.into(), HANDSHAKE_TIMEOUT).map_err(fault)?;
-    let mut stream = Blocking::from(socket);
+    let stream = Blocking::from(socket);
     stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT)).map_err(fault)?;
-    let mut tail = Vec::new();
+    let mut link = Link::new(stream, cover);
+    let mut buf = vec![0; ANSWER_BYTES];
 
-    let connect = wire::connect(hello.level, &hello.client.id, hello.keep_alive_s, hello.inflight);
-    stream.write_all(&connect).map_err(fault)?;
-    let body = answer(&mut stream, &mut tail, wire::CONNACK).map_err(fault)?;
+    link.send(&wire::connect(hello.level, &hello.client.id, hello.keep_alive_s, hello.inflight)).map_err(fault)?;
+    let body = answer(&mut link, &mut buf, wire::CONNACK).map_err(fault)?;
     let (code, receive_maximum) = wire::connack(hello.level, &body).map_err(|e| Fault::new(e.to_string()))?;
     if code != 0 {
         return Err(Fault::new(format!("{address} refused client {} with code {code:#04x}", hello.client.id)));
     }
     if let Some(qos) = hello.subscribe {
-        let subscribe = wire::subscribe(hello.level, 1, &[&hello.client.topic], qos);
-        stream.write_all(&subscribe).map_err(fault)?;
-        let body = answer(&mut stream, &mut tail, wire::SUBACK).map_err(fault)?;
+        link.send(&wire::subscribe(hello.level, 1, &[&hello.client.topic], qos)).map_err(fault)?;
+        let body = answer(&mut link, &mut buf, wire::SUBACK).map_err(fault)?;
         if body.last() != Some(&qos) {
             return Err(Fault::new(format!("{address} did not grant QoS {qos} to {}", hello.client.id)));
         }
     }
-    Ok((stream, receive_maximum, tail))
+    Ok((link, receive_maximum))
 }
 
-fn answer(stream: &mut Blocking, buf: &mut Vec<u8>, kind: u8) -> io::Result<Vec<u8>> {
-    let mut chunk = [0; 512];
+/// Waits for a packet of this kind; what stands behind it stays in the link.
+fn answer(link: &mut Link<Blocking>, buf: &mut [u8], kind: u8) -> io::Result<Vec<u8>> {
     loop {
-        let found = wire::first_packet(buf).map_err(|e| io::Error::new(ErrorKind::InvalidData, e.to_string()))?;
-        if let Some((first, body, len)) = found {
-            let body = body.to_vec();
-            buf.drain(..len);
-            if first >> 4 == kind {
-                return Ok(body);
-            }
-            continue;
+        let filled = match link.fill(buf)? {
+            Fill::Bytes { filled, .. } => filled,
+            Fill::Blocked => return Err(ErrorKind::TimedOut.into()),
+            Fill::Closed => return Err(ErrorKind::UnexpectedEof.into()),
+        };
+        // What a handshake has to say.
+        link.flush()?;
+        let mut at = 0;
+        let mut wanted = None;
+        while let (None, Some((first, body, len))) = (
+            &wanted,
+            wire::first_packet(&buf[at..filled])
+                .map_err(|e| io::Error::new(ErrorKind::InvalidData, e.to_string()))?,
+        ) {
+            at += len;
+            wanted = (first >> 4 == kind).then(|| body.to_vec());
         }
-        match stream.read(&mut chunk)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            n => buf.extend_from_slice(&chunk[..n]),
+        link.keep_tail(&buf[at..filled]);
+        if let Some(body) = wanted {
+            return Ok(body);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::Fault;
+use super::cover::{Covers, Over};
 use super::wire::Level;
 
 /// Load a broker and measure it.
@@ -53,6 +54,18 @@ pub struct Target {
     /// Broker's port
     #[arg(short, long, default_value_t = 1883)]
     pub port: u16,
+    /// What MQTT is carried by; with TLS one suite (AES-128-GCM) and one group (X25519), so that all brokers do the same work
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub over: Over,
+    /// TLS: certificate of the authority that signed the broker's (PEM)
+    #[arg(long)]
+    pub cafile: Option<PathBuf>,
+    /// TLS: take up sessions of earlier connections, as soon as there are some
+    #[arg(long)]
+    pub resume: bool,
+    /// WebSocket: path of the upgrade request
+    #[arg(long, default_value = "/mqtt")]
+    pub ws_path: String,
     /// Protocol version
     #[arg(short = 'V', long, value_enum, default_value = "3.1.1")]
     pub version: VersionName,
@@ -112,6 +125,11 @@ impl Target {
             )));
         }
         Ok(address)
+    }
+
+    /// What covers the connections of a run.
+    pub(super) fn covers(&self) -> Result<Covers, Fault> {
+        Covers::new(self.over, (&self.host, self.port, &self.ws_path), self.cafile.as_deref(), self.resume)
     }
 
     /// Source address of connection `index`; `None` leaves the choice to the kernel.
@@ -245,6 +263,12 @@ pub struct Relay {
     /// Address to listen on; port 0 picks a free one
     #[arg(short, long, default_value = "127.0.0.1:1883")]
     pub listen: SocketAddr,
+    /// Speak TLS with this certificate (PEM), as far as rustls goes by itself
+    #[arg(long, requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Write the port to this file once listening
     #[arg(long)]
     pub port_file: Option<PathBuf>,

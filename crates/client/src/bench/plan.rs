@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Fault;
+use super::cover::Covers;
 use super::options::{Load, Target};
 use super::usage;
 use super::wire::Stamp;
@@ -42,6 +43,7 @@ pub(super) struct Plan {
     pub(super) load: Load,
     pub(super) target: Target,
     pub(super) address: SocketAddr,
+    pub(super) covers: Covers,
     pub(super) publishers: Vec<Client>,
     pub(super) subscribers: Vec<Client>,
 }
@@ -63,6 +65,7 @@ impl Plan {
             target: load.target.clone(),
             load: load.clone(),
             address,
+            covers: load.target.covers()?,
             publishers: clients(load, shape, "p", publishing),
             subscribers: clients(load, shape, "s", subscribing),
         };

@@ -8,11 +8,14 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ServerConfig;
 
 use super::Fault;
+use super::cover;
 use super::link::{Fill, Link};
 use super::options;
 use super::wire;
@@ -23,7 +26,8 @@ const PINGREQ: u8 = 12;
 
 pub(super) fn serve(options: &options::Relay) -> Result<(), Fault> {
     let fault = |e: io::Error| Fault::io(&format!("relay on {}", options.listen), &e);
-    let mut relay = Relay::bind(options.listen).map_err(fault)?;
+    let tls = options.cert.as_ref().zip(options.key.as_ref()).map(|(cert, key)| cover::server(cert, key)).transpose()?;
+    let mut relay = Relay::bind(options.listen, tls).map_err(fault)?;
     let address = relay.address().map_err(fault)?;
     if let Some(path) = &options.port_file {
         std::fs::write(path, address.port().to_string()).map_err(fault)?;
@@ -35,6 +39,8 @@ pub(super) fn serve(options: &options::Relay) -> Result<(), Fault> {
 pub(super) struct Relay {
     poll: Poll,
     listener: TcpListener,
+    /// None for bare TCP.
+    tls: Option<Arc<ServerConfig>>,
     ends: Vec<Option<End>>,
     free: Vec<usize>,
     subscribers: HashMap<Vec<u8>, Vec<usize>>,
@@ -68,13 +74,14 @@ enum Role {
 }
 
 impl Relay {
-    pub(super) fn bind(address: SocketAddr) -> io::Result<Relay> {
+    pub(super) fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> io::Result<Relay> {
         let mut listener = TcpListener::bind(address)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Relay {
             poll,
             listener,
+            tls,
             ends: Vec::new(),
             free: Vec::new(),
             subscribers: HashMap::new(),
@@ -127,7 +134,8 @@ impl Relay {
                 self.ends.len() - 1
             });
             self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-            self.ends[index] = Some(End { link: Link::new(stream, Vec::new()), role: Role::New, v5: false });
+            let cover = self.tls.as_ref().map(cover::accept).transpose()?;
+            self.ends[index] = Some(End { link: Link::new(stream, cover), role: Role::New, v5: false });
         }
     }
 
@@ -140,6 +148,10 @@ impl Relay {
             Ok(Fill::Bytes { filled, drained, .. }) => {
                 if !drained {
                     self.unread.push(index);
+                }
+                // What a handshake has to say.
+                if end.link.flush().is_err() {
+                    return self.close(index);
                 }
                 self.take(index, filled);
             }

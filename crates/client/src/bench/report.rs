@@ -244,6 +244,8 @@ pub(super) struct ConnReport {
     /// From when the connection was due to its CONNACK (SUBACK where it subscribes).
     pub(super) latency: Latency,
     pub(super) refused: u64,
+    /// TLS sessions that the broker took up again.
+    pub(super) resumed: u64,
     pub(super) broken: Vec<String>,
     pub(super) memory: Vec<MemoryMark>,
     /// Growth of resident memory from the first to the last mark of the first cycle, per connection.
