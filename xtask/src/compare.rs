@@ -17,10 +17,11 @@ use anyhow::{Context, Result, bail};
 
 use outcome::{Outcome, Span, measure};
 use peer::{Peer, Stable};
-use row::{Kind, ROWS, Row};
+use row::{Block, Kind, Over, ROWS, Row};
 
 pub const USAGE: &str = "\
 cargo xtask compare [ROW...]                measure brokers side by side; see docs/performance.md
+    plain, transports  all rows of one table
     --peers A,B        of breakwater, mosquitto, mosquitto-nodelay, rumqttd, relay (default breakwater,mosquitto,relay)
     --rounds N         rounds of the saturating rows (default 5); --sparse-rounds N (default 15)
     --seconds S        measured per run (default 2); --warmup S (default 1)
@@ -63,13 +64,18 @@ pub fn command(root: &Path, args: &[String]) -> Result<()> {
         order.stable.prepare(*peer)?;
         println!("{:<18}{}", peer.name(), order.stable.version(*peer));
     }
+    if order.rows.iter().any(|row| row.over == Over::Tls) {
+        order.stable.make_certificate()?;
+    }
     prove_headroom(&order)?;
     let outcomes = play(&order)?;
-    let page = table::page(&order, &outcomes);
-    println!("{page}");
-    if order.write {
-        table::write(&root.join(PAGE), &page)?;
-        println!("written to {PAGE}");
+    for block in [Block::Plain, Block::Transports] {
+        let Some(page) = table::page(&order, &outcomes, block) else { continue };
+        println!("{page}");
+        if order.write {
+            table::write(&root.join(PAGE), block, &page)?;
+            println!("written to {PAGE}");
+        }
     }
     Ok(())
 }
@@ -97,6 +103,10 @@ fn order(root: &Path, args: &[String]) -> Result<Order> {
     while let Some(word) = words.next() {
         if let Some(row) = ROWS.iter().find(|row| row.name == word) {
             order.rows.push(*row);
+            continue;
+        }
+        if let Some(block) = Block::parse(word) {
+            order.rows.extend(ROWS.iter().filter(|row| row.block == block));
             continue;
         }
         if word == "--write" {
@@ -207,6 +217,10 @@ fn play(order: &Order) -> Result<Outcomes> {
 
 fn plays(peer: Peer, row: &Row) -> bool {
     match peer {
+        Peer::Breakwater => true,
+        // Of these, only ours speaks WebSocket wherever it runs: Debian's Mosquitto is built without it.
+        _ if row.over == Over::Ws => false,
+        Peer::Rumqttd if row.over == Over::Tls => false,
         Peer::Relay => row.relay,
         // It accepts a few hundred connections per second by design.
         Peer::Rumqttd => !matches!(row.kind, Kind::Connect | Kind::Filters | Kind::Memory | Kind::Churn),
@@ -216,7 +230,7 @@ fn plays(peer: Peer, row: &Row) -> bool {
 
 fn say(round: usize, row: &Row, peer: Peer, outcome: &Outcome) {
     println!(
-        "{:>2} {:<13}{:<18}{:>9.3}  {:>9.0}/s  p50 {:>9}  p99 {:>9}  faults {:>4}  peak {:>4.0} MB  load {:.1}{}",
+        "{:>2} {:<13}{:<18}{:>9.3}  {:>9.0}/s  p50 {:>9}  p99 {:>9}  faults {:>4}  peak {:>4.0} MB  load {:.1}{}{}",
         round + 1,
         row.name,
         peer.name(),
@@ -228,5 +242,6 @@ fn say(round: usize, row: &Row, peer: Peer, outcome: &Outcome) {
         outcome.peak_bytes / 1e6,
         outcome.load,
         if outcome.across { "  across shards" } else { "" },
+        if outcome.resumed > 0.0 { format!("  {} resumed", outcome.resumed) } else { String::new() },
     );
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::peer::{Peer, Running, Stable};
-use super::row::{Kind, Row};
+use super::row::{Kind, Over, Row};
 
 /// How long each run measures.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Outcome {
     pub(super) peak_bytes: f64,
     pub(super) generator_us: f64,
     pub(super) load: f64,
+    /// Connect rows: TLS sessions that were taken up again.
+    pub(super) resumed: f64,
     /// Sparse rows: two threads of the broker had to work for each message.
     pub(super) across: bool,
     /// Churn rows: resident memory after each round.
@@ -39,7 +41,7 @@ pub(super) struct Outcome {
 }
 
 pub(super) fn measure(stable: &Stable, peer: Peer, row: &Row, span: Span, pair_ids: Option<&str>) -> Result<Outcome> {
-    let running = stable.start(peer)?;
+    let running = stable.start(peer, row.over)?;
     let mut beside = beside(stable, &running, row)?;
     let output = play(stable, &running, row, span, pair_ids)?;
     if let Some(child) = &mut beside {
@@ -70,7 +72,10 @@ fn beside(stable: &Stable, running: &Running, row: &Row) -> Result<Option<Child>
 
 fn play(stable: &Stable, running: &Running, row: &Row, span: Span, pair_ids: Option<&str>) -> Result<Output> {
     let mut command = stable.bench_command();
-    command.args(row.bench).arg("--json");
+    command.args(row.bench).args(["--json", "--over", row.over.word()]);
+    if row.over == Over::Tls {
+        command.arg("--cafile").arg(stable.authority());
+    }
     command.args(["--port", &running.port.to_string(), "--broker-pid", &running.pid().to_string()]);
     if matches!(row.kind, Kind::Saturating | Kind::Sparse) {
         command.args(["--duration", &span.seconds.to_string(), "--warmup", &span.warmup_s.to_string()]);
@@ -109,7 +114,10 @@ fn read(json: &Value, row: &Row) -> Outcome {
             };
             outcome.across = list("/broker/threads").iter().filter(busy).count() > 1;
         }
-        Kind::Connect => outcome.rate = number("/per_second"),
+        Kind::Connect => {
+            outcome.rate = number("/per_second");
+            outcome.resumed = number("/resumed");
+        }
         Kind::Filters => {
             outcome.rate = number("/per_second");
             outcome.bytes = number("/bytes_per_filter");

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::row::Over;
+
 /// How long a broker may take until it accepts connections.
 const START: Duration = Duration::from_secs(10);
 
@@ -126,18 +128,28 @@ impl Stable {
         self.set.iter().flat_map(|pair| ["--set".to_owned(), pair.clone()]).collect()
     }
 
-    pub(super) fn start(&self, peer: Peer) -> Result<Running> {
+    /// Starts it with one port for MQTT over `over`.
+    pub(super) fn start(&self, peer: Peer, over: Over) -> Result<Running> {
         let port = free_port()?;
         let mut command = match peer {
             Peer::Breakwater => {
                 let mut command = Command::new(&self.broker);
-                command.args(["serve", "--listen", &format!("tcp://127.0.0.1:{port}"), "--log", "error"]);
+                command.args(["serve", "--listen", &format!("{}://127.0.0.1:{port}", over.word()), "--log", "error"]);
+                command.arg("--data").arg(self.data());
                 command.args(["--shards", &self.shards.to_string()]).args(self.set_flags());
                 command
             }
             Peer::Mosquitto | Peer::MosquittoNodelay => {
                 let nodelay = if peer == Peer::MosquittoNodelay { "set_tcp_nodelay true\n" } else { "" };
-                let text = format!("listener {port} 127.0.0.1\n{MOSQUITTO}{nodelay}");
+                let tls = match over {
+                    Over::Tls => {
+                        // It may not read our key as anybody else.
+                        let (certificate, key) = (self.certificate(), self.key());
+                        format!("certfile {}\nkeyfile {}\nuser root\n", certificate.display(), key.display())
+                    }
+                    Over::Tcp | Over::Ws => String::new(),
+                };
+                let text = format!("listener {port} 127.0.0.1\n{tls}{MOSQUITTO}{nodelay}");
                 let mut command = Command::new(mosquitto().context("mosquitto has gone")?);
                 command.arg("-c").arg(self.config("mosquitto.conf", &text)?);
                 command
@@ -151,6 +163,9 @@ impl Stable {
             Peer::Relay => {
                 let mut command = self.bench_command();
                 command.args(["relay", "--listen", &format!("127.0.0.1:{port}")]);
+                if over == Over::Tls {
+                    command.arg("--cert").arg(self.certificate()).arg("--key").arg(self.key());
+                }
                 command
             }
         };
@@ -172,6 +187,30 @@ impl Stable {
         let path = self.cache.join(name);
         fs::write(&path, text)?;
         Ok(path)
+    }
+
+    /// Lets our broker make the certificate that all peers use.
+    pub(super) fn make_certificate(&self) -> Result<()> {
+        fs::create_dir_all(self.data())?;
+        drop(self.start(Peer::Breakwater, Over::Tls)?);
+        Ok(())
+    }
+
+    /// Data directory of our broker. What it makes for TLS on its first start serves all peers.
+    fn data(&self) -> PathBuf {
+        self.cache.join("data")
+    }
+
+    pub(super) fn authority(&self) -> PathBuf {
+        self.data().join("tls/ca.pem")
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.data().join("tls/server.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.data().join("tls/server.key")
     }
 
     fn rumqttd(&self) -> PathBuf {

@@ -12,9 +12,65 @@ pub(super) struct Row {
     pub(super) beside: &'static [&'static str],
     /// The relay can play it: QoS 0 and no acknowledgements.
     pub(super) relay: bool,
+    /// What MQTT is carried by.
+    pub(super) over: Over,
+    pub(super) block: Block,
     /// Mosquitto's processor time divided by ours must reach this.
     pub(super) required: Option<f64>,
+    /// The relay's time (or memory) divided by ours must reach this.
+    pub(super) of_relay: Option<f64>,
     pub(super) goal: &'static str,
+}
+
+/// Which of the page's tables a row stands in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Block {
+    Plain,
+    /// TLS and WebSocket, and what they are compared with.
+    Transports,
+}
+
+impl Block {
+    /// As it is named on the command line.
+    pub(super) fn parse(word: &str) -> Option<Block> {
+        match word {
+            "plain" => Some(Block::Plain),
+            "transports" => Some(Block::Transports),
+            _ => None,
+        }
+    }
+
+    /// What stands before and behind its table in the page.
+    pub(super) fn marks(self) -> (&'static str, &'static str) {
+        match self {
+            Block::Plain => {
+                ("<!-- compare: begin; written by `cargo xtask compare --write` -->", "<!-- compare: end -->")
+            }
+            Block::Transports => (
+                "<!-- transports: begin; written by `cargo xtask compare transports --write` -->",
+                "<!-- transports: end -->",
+            ),
+        }
+    }
+}
+
+/// What MQTT is carried by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Over {
+    Tcp,
+    Tls,
+    Ws,
+}
+
+impl Over {
+    /// As `breakwater bench --over` and URLs of listeners have it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Over::Tcp => "tcp",
+            Over::Tls => "tls",
+            Over::Ws => "ws",
+        }
+    }
 }
 
 /// What is measured and how often.
@@ -34,7 +90,7 @@ pub(super) enum Kind {
     Churn,
 }
 
-pub(super) const ROWS: [Row; 18] = [
+pub(super) const ROWS: [Row; 33] = [
     saturating("pair-0", "1:1, QoS 0", &["pair"], true, 20.0, "30"),
     saturating("pair-1", "1:1, QoS 1", &["pair", "-q", "1"], false, 8.0, "12"),
     saturating("pair-2", "1:1, QoS 2", &["pair", "-q", "2"], false, 8.0, "12"),
@@ -58,38 +114,18 @@ pub(super) const ROWS: [Row; 18] = [
         kind: Kind::Saturating,
         beside: &["filters", "--churn", "--clients", "1", "--rate", "1000", "--duration", "3600", "--quiet"],
         relay: false,
+        over: Over::Tcp,
+        block: Block::Plain,
+        of_relay: None,
         required: None,
         goal: "0.9 of the rate without",
     },
+    sparse("sparse-0", "sparse 5,000/s, QoS 0", &["pair", "--rate", "5000"]),
+    Row { relay: false, ..sparse("sparse-1", "sparse 5,000/s, QoS 1", &["pair", "--rate", "5000", "-q", "1"]) },
     Row {
-        name: "sparse-0",
-        title: "sparse 5,000/s, QoS 0",
-        bench: &["pair", "--rate", "5000"],
-        kind: Kind::Sparse,
-        beside: &[],
-        relay: true,
-        required: None, // by shard: see `SAME_SHARD` and `ACROSS_SHARDS`
-        goal: "relay",
-    },
-    Row {
-        name: "sparse-1",
-        title: "sparse 5,000/s, QoS 1",
-        bench: &["pair", "--rate", "5000", "-q", "1"],
-        kind: Kind::Sparse,
-        beside: &[],
-        relay: false,
-        required: None,
-        goal: "relay",
-    },
-    Row {
-        name: "connect",
-        title: "connect and CONNACK",
-        bench: &["conn", "-n", "10000", "--sources", "4"],
-        kind: Kind::Connect,
-        beside: &[],
-        relay: true,
         required: Some(1.15),
         goal: "1.3",
+        ..connect("connect", "connect and CONNACK", &["conn", "-n", "10000", "--sources", "4"])
     },
     Row {
         name: "filters",
@@ -98,28 +134,20 @@ pub(super) const ROWS: [Row; 18] = [
         kind: Kind::Filters,
         beside: &[],
         relay: false,
+        over: Over::Tcp,
+        block: Block::Plain,
+        of_relay: None,
         required: Some(2.0),
         goal: "",
     },
+    memory("memory", "memory per idle connection", &["conn", "-n", "15000", "--marks", "5000", "--sources", "4"]),
     Row {
-        name: "memory",
-        title: "memory per idle connection",
-        bench: &["conn", "-n", "15000", "--marks", "5000", "--sources", "4"],
-        kind: Kind::Memory,
-        beside: &[],
-        relay: true,
-        required: Some(1.0),
-        goal: "",
-    },
-    Row {
-        name: "memory-sub",
-        title: "memory per idle connection with one subscription",
-        bench: &["conn", "-n", "15000", "--marks", "5000", "--sources", "4", "--subscribe", "c/%i"],
-        kind: Kind::Memory,
-        beside: &[],
         relay: false,
-        required: Some(1.0),
-        goal: "",
+        ..memory(
+            "memory-sub",
+            "memory per idle connection with one subscription",
+            &["conn", "-n", "15000", "--marks", "5000", "--sources", "4", "--subscribe", "c/%i"],
+        )
     },
     churn(
         "churn",
@@ -131,7 +159,66 @@ pub(super) const ROWS: [Row; 18] = [
         "the same with one subscription each",
         &["conn", "-n", "15000", "--cycles", "10", "--sources", "4", "--subscribe", "c/%i"],
     ),
+    tls(saturating("tls-pair", "TLS 1:1, QoS 0", &["pair"], true, 4.0, "")),
+    tls(saturating("tls-pair-1", "TLS 1:1, QoS 1", &["pair", "-q", "1"], false, 4.0, "")),
+    tls(saturating("tls-big-pair", "TLS 1:1, QoS 0, 1 KiB", &["pair", "-s", "1024"], true, 4.0, "")),
+    tls(saturating("tls-fan-out", "TLS fan-out 1:1000, QoS 0", &["fan-out", "-n", "1000"], true, 4.0, "")),
+    tls(saturating("tls-fan-in", "TLS fan-in 1000:1, QoS 0", &["fan-in", "-n", "1000"], true, 4.0, "")),
+    tls(sparse("tls-sparse", "TLS sparse 5,000/s, QoS 0", &["pair", "--rate", "5000"])),
+    tls(sparse("tls-big-sparse", "TLS sparse 5,000/s, QoS 0, 1 KiB", &["pair", "--rate", "5000", "-s", "1024"])),
+    Row { of_relay: Some(0.8), ..tls(connect("tls-connect", "TLS connect, full handshake", &["conn", "-n", "3000"])) },
+    Row {
+        of_relay: Some(0.8),
+        ..tls(connect("tls-resume", "TLS connect, resumed", &["conn", "-n", "1500", "--cycles", "4", "--resume"]))
+    },
+    Row {
+        of_relay: Some(1.0 / 1.2),
+        ..tls(memory("tls-memory", "memory per idle TLS connection", &["conn", "-n", "6000", "--marks", "2000"]))
+    },
+    ws(Row {
+        relay: false,
+        required: None,
+        ..saturating("ws-pair", "WebSocket 1:1, QoS 0", &["pair"], false, 0.0, "")
+    }),
+    Row {
+        block: Block::Transports,
+        ..saturating("tcp-pair", "plain 1:1, QoS 0, beside it", &["pair"], true, 20.0, "")
+    },
+    ws(Row { relay: false, ..sparse("ws-sparse", "WebSocket sparse 5,000/s, QoS 0", &["pair", "--rate", "5000"]) }),
+    ws(Row {
+        relay: false,
+        ..memory(
+            "ws-memory",
+            "memory per idle WebSocket connection",
+            &["conn", "-n", "15000", "--marks", "5000", "--sources", "4"],
+        )
+    }),
+    Row {
+        block: Block::Transports,
+        ..memory(
+            "tcp-memory",
+            "memory per idle plain connection, beside it",
+            &["conn", "-n", "15000", "--marks", "5000", "--sources", "4"],
+        )
+    },
 ];
+
+/// What a WebSocket may add to plain TCP: microseconds per pipelined message, and bytes per idle connection.
+pub(super) const WEBSOCKET_US: f64 = 0.1;
+pub(super) const WEBSOCKET_BYTES: f64 = 200.0;
+/// The rows that those are compared with.
+pub(super) const WEBSOCKET_PAIR: (&str, &str) = ("ws-pair", "tcp-pair");
+pub(super) const WEBSOCKET_MEMORY: (&str, &str) = ("ws-memory", "tcp-memory");
+
+/// The same row over TLS. Pipelined and sparse, our time may exceed that of a relay through bare rustls by this much.
+const fn tls(row: Row) -> Row {
+    Row { over: Over::Tls, block: Block::Transports, of_relay: if row.relay { Some(0.7) } else { None }, ..row }
+}
+
+/// The same row over WebSocket, which no peer here speaks.
+const fn ws(row: Row) -> Row {
+    Row { over: Over::Ws, block: Block::Transports, ..row }
+}
 
 /// Publishing while filters come and go is compared with the row without.
 pub(super) const CHURNED: &str = "pair-0-churn";
@@ -155,18 +242,36 @@ const fn saturating(
     required: f64,
     goal: &'static str,
 ) -> Row {
-    Row { name, title, bench, kind: Kind::Saturating, beside: &[], relay, required: Some(required), goal }
-}
-
-const fn churn(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
+    let required = Some(required);
     Row {
         name,
         title,
         bench,
-        kind: Kind::Churn,
+        kind: Kind::Saturating,
         beside: &[],
-        relay: false,
-        required: None,
-        goal: "no growth after round 2",
+        relay,
+        over: Over::Tcp,
+        block: Block::Plain,
+        required,
+        of_relay: None,
+        goal,
     }
+}
+
+const fn sparse(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
+    // Our own bounds are by shard: see `SAME_SHARD` and `ACROSS_SHARDS`.
+    Row { kind: Kind::Sparse, required: None, goal: "", ..saturating(name, title, bench, true, 0.0, "") }
+}
+
+const fn connect(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
+    Row { kind: Kind::Connect, required: Some(1.0), ..saturating(name, title, bench, true, 0.0, "") }
+}
+
+const fn memory(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
+    Row { kind: Kind::Memory, required: Some(1.0), ..saturating(name, title, bench, true, 0.0, "") }
+}
+
+const fn churn(name: &'static str, title: &'static str, bench: &'static [&'static str]) -> Row {
+    let goal = "no growth after round 2";
+    Row { kind: Kind::Churn, required: None, goal, ..saturating(name, title, bench, false, 0.0, "") }
 }

@@ -8,33 +8,38 @@ use anyhow::{Context, Result};
 
 use super::outcome::{Outcome, median};
 use super::peer::Peer;
-use super::row::{ACROSS_SHARDS, CHURNED, Kind, PEAK_BYTES, Row, SAME_SHARD, SPARSE_P50, SPARSE_P99, UNCHURNED};
+use super::row::{
+    ACROSS_SHARDS, Block, CHURNED, Kind, PEAK_BYTES, Row, SAME_SHARD, SPARSE_P50, SPARSE_P99, UNCHURNED,
+    WEBSOCKET_BYTES, WEBSOCKET_MEMORY, WEBSOCKET_PAIR, WEBSOCKET_US,
+};
 use super::{Order, Outcomes};
 
-const BEGIN: &str = "<!-- compare: begin; written by `cargo xtask compare --write` -->";
-const END: &str = "<!-- compare: end -->";
-
 /// Replaces what stands between the marks.
-pub(super) fn write(path: &Path, page: &str) -> Result<()> {
+pub(super) fn write(path: &Path, block: Block, page: &str) -> Result<()> {
+    let (begin, end) = block.marks();
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (head, rest) = text.split_once(BEGIN).with_context(|| format!("{} lacks `{BEGIN}`", path.display()))?;
-    let (_, tail) = rest.split_once(END).with_context(|| format!("{} lacks `{END}`", path.display()))?;
-    fs::write(path, format!("{head}{BEGIN}\n\n{page}\n{END}{tail}"))?;
+    let (head, rest) = text.split_once(begin).with_context(|| format!("{} lacks `{begin}`", path.display()))?;
+    let (_, tail) = rest.split_once(end).with_context(|| format!("{} lacks `{end}`", path.display()))?;
+    fs::write(path, format!("{head}{begin}\n\n{page}\n{end}{tail}"))?;
     Ok(())
 }
 
-pub(super) fn page(order: &Order, outcomes: &Outcomes) -> String {
-    let tables = Tables { order, outcomes };
+/// None if no row of this block was played.
+pub(super) fn page(order: &Order, outcomes: &Outcomes, block: Block) -> Option<String> {
+    let tables = Tables { order, outcomes, block };
+    order.rows.iter().find(|row| row.block == block)?;
     let mut page = tables.circumstances();
     page += &tables.costs();
     page += &tables.figures();
     page += &tables.memory();
-    page
+    page += &tables.websocket();
+    Some(page)
 }
 
 struct Tables<'a> {
     order: &'a Order,
     outcomes: &'a Outcomes,
+    block: Block,
 }
 
 impl Tables<'_> {
@@ -43,7 +48,7 @@ impl Tables<'_> {
     }
 
     fn rows(&self, wanted: impl Fn(Kind) -> bool) -> impl Iterator<Item = (usize, &Row)> {
-        self.order.rows.iter().enumerate().filter(move |(_, row)| wanted(row.kind))
+        self.order.rows.iter().enumerate().filter(move |(_, row)| row.block == self.block && wanted(row.kind))
     }
 
     fn circumstances(&self) -> String {
@@ -74,8 +79,8 @@ impl Tables<'_> {
         for peer in &self.order.peers {
             let _ = write!(text, " {} |", peer.name());
         }
-        text += " Mosquitto / ours | required | goal | reached |\n|---|";
-        text += &"---:|".repeat(self.order.peers.len() + 4);
+        text += " Mosquitto / ours | required | relay / ours | required | goal | reached |\n|---|";
+        text += &"---:|".repeat(self.order.peers.len() + 6);
         text += "\n";
         for (index, row) in self.rows(is_timed) {
             if row.kind == Kind::Sparse {
@@ -114,16 +119,27 @@ impl Tables<'_> {
             let _ = write!(text, " {} |", cell(median(outcomes, |o| o.cost), 3));
         }
         let ratio = median(theirs, |o| o.cost) / median(ours, |o| o.cost);
-        let reached = match required {
-            Some(required) if ratio.is_finite() => verdict(row, ratio, required, ours, theirs),
-            _ => String::new(),
+        let of_relay = median(self.of(index, Peer::Relay), |o| o.cost) / median(ours, |o| o.cost);
+        let mut missing = Vec::new();
+        if let Some(required) = required.filter(|_| ratio.is_finite()) {
+            missing = shortfalls(row, ratio, required, ours, theirs);
+        }
+        if let Some(required) = row.of_relay.filter(|required| of_relay < *required) {
+            missing.push(format!("{of_relay:.2} of the relay < {required}"));
+        }
+        let judged = required.is_some() && ratio.is_finite() || row.of_relay.is_some() && of_relay.is_finite();
+        let bound = |bound: Option<f64>| {
+            bound.map_or(String::new(), |bound| format!("{bound:.3}").trim_end_matches(['0', '.']).into())
         };
         let _ = writeln!(
             text,
-            " {} | {} | {} | {reached} |",
+            " {} | {} | {} | {} | {} | {} |",
             cell(ratio, 2),
-            required.map_or(String::new(), |required| required.to_string()),
-            row.goal
+            bound(required),
+            cell(of_relay, 2),
+            bound(row.of_relay),
+            row.goal,
+            if judged { verdict(&missing) } else { String::new() },
         );
     }
 
@@ -192,6 +208,29 @@ impl Tables<'_> {
         text
     }
 
+    /// What WebSocket adds to plain TCP.
+    fn websocket(&self) -> String {
+        let cost = |name: &str| {
+            let row = self.order.rows.iter().position(|row| row.name == name);
+            row.map_or(f64::NAN, |row| median(self.of(row, Peer::Breakwater), |o| o.cost))
+        };
+        let mut text = String::new();
+        for ((with, without), what, digits, bound) in [
+            (WEBSOCKET_PAIR, "µs of CPU per pipelined message", 3, WEBSOCKET_US),
+            (WEBSOCKET_MEMORY, "bytes per idle connection", 0, WEBSOCKET_BYTES),
+        ] {
+            let more = cost(with) - cost(without);
+            if self.block == Block::Transports && more.is_finite() {
+                let reached = if more <= bound { "reached" } else { "not reached" };
+                let _ = writeln!(
+                    text,
+                    "\nWebSocket adds {more:.digits$} {what} to plain TCP; at most {bound} required: {reached}."
+                );
+            }
+        }
+        text
+    }
+
     fn memory_table(
         &self,
         text: &mut String,
@@ -219,7 +258,12 @@ fn is_timed(kind: Kind) -> bool {
 }
 
 /// "yes", or what is missing.
-fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Outcome]) -> String {
+fn verdict(missing: &[String]) -> String {
+    if missing.is_empty() { "yes".into() } else { format!("no: {}", missing.join(", ")) }
+}
+
+/// What is missing beside Mosquitto.
+fn shortfalls(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Outcome]) -> Vec<String> {
     let mut missing = Vec::new();
     if ratio < required {
         missing.push(format!("ratio {ratio:.2} < {required}"));
@@ -248,7 +292,7 @@ fn verdict(row: &Row, ratio: f64, required: f64, ours: &[Outcome], theirs: &[Out
     if row.kind != Kind::Filters && ours.iter().any(|o| o.peak_bytes > PEAK_BYTES) {
         missing.push("peak memory".into());
     }
-    if missing.is_empty() { "yes".into() } else { format!("no: {}", missing.join(", ")) }
+    missing
 }
 
 fn cell(value: f64, digits: usize) -> String {
@@ -303,20 +347,22 @@ mod tests {
     #[test]
     fn a_row_is_reached_only_without_loss_and_with_a_good_tail() {
         let theirs = [run(6.0, 100.0)];
-        assert_eq!(verdict(&ROWS[0], 20.0, 20.0, &[run(0.3, 100.0)], &theirs), "yes");
-        assert!(verdict(&ROWS[0], 19.0, 20.0, &[run(0.3, 100.0)], &theirs).contains("ratio"));
-        assert!(verdict(&ROWS[0], 20.0, 20.0, &[run(0.3, 101.0)], &theirs).contains("p99"));
+        let judge = |ratio, ours: Outcome| verdict(&shortfalls(&ROWS[0], ratio, 20.0, &[ours], &theirs));
+        assert_eq!(judge(20.0, run(0.3, 100.0)), "yes");
+        assert!(judge(19.0, run(0.3, 100.0)).contains("ratio"));
+        assert!(judge(20.0, run(0.3, 101.0)).contains("p99"));
         let lossy = Outcome { faults: 3.0, ..run(0.3, 1.0) };
-        assert!(verdict(&ROWS[0], 20.0, 20.0, &[lossy], &theirs).contains("3 faults"));
+        assert!(judge(20.0, lossy).contains("3 faults"));
     }
 
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {
         let path = std::env::temp_dir().join(format!("compare-{}.md", std::process::id()));
-        fs::write(&path, format!("head\n{BEGIN}\nold\n{END}\ntail\n")).unwrap();
-        write(&path, "new").unwrap();
+        let (begin, end) = Block::Plain.marks();
+        fs::write(&path, format!("head\n{begin}\nold\n{end}\ntail\n")).unwrap();
+        write(&path, Block::Plain, "new").unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        assert_eq!(text, format!("head\n{BEGIN}\n\nnew\n{END}\ntail\n"));
+        assert_eq!(text, format!("head\n{begin}\n\nnew\n{end}\ntail\n"));
     }
 }

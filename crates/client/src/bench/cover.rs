@@ -15,7 +15,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, NamedGroup, RootCertStore, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, NamedGroup, RootCertStore, ServerConfig,
+    ServerConnection,
 };
 
 use super::Fault;
@@ -52,7 +53,8 @@ impl Covers {
             Over::Tls | Over::Wss => {
                 let name = ServerName::try_from(host.to_owned())
                     .map_err(|_| Fault::new(format!("{host:?} is no name that a certificate could hold")))?;
-                let authority = authority.ok_or_else(|| Fault::new("TLS needs --cafile: who signed the certificate"))?;
+                let authority =
+                    authority.ok_or_else(|| Fault::new("TLS needs --cafile: who signed the certificate"))?;
                 let alpn: &[u8] = if over == Over::Wss { b"http/1.1" } else { b"mqtt" };
                 Some((Arc::new(client(authority, alpn, resume)?), name))
             }
@@ -114,9 +116,7 @@ pub(super) fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unusable(path, &error))
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(path, &error))
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Fault {

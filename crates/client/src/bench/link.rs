@@ -247,8 +247,7 @@ fn answer(link: &mut Link<Blocking>, buf: &mut [u8], kind: u8) -> io::Result<Vec
         let mut wanted = None;
         while let (None, Some((first, body, len))) = (
             &wanted,
-            wire::first_packet(&buf[at..filled])
-                .map_err(|e| io::Error::new(ErrorKind::InvalidData, e.to_string()))?,
+            wire::first_packet(&buf[at..filled]).map_err(|e| io::Error::new(ErrorKind::InvalidData, e.to_string()))?,
         ) {
             at += len;
             wanted = (first >> 4 == kind).then(|| body.to_vec());

@@ -26,7 +26,8 @@ const PINGREQ: u8 = 12;
 
 pub(super) fn serve(options: &options::Relay) -> Result<(), Fault> {
     let fault = |e: io::Error| Fault::io(&format!("relay on {}", options.listen), &e);
-    let tls = options.cert.as_ref().zip(options.key.as_ref()).map(|(cert, key)| cover::server(cert, key)).transpose()?;
+    let tls =
+        options.cert.as_ref().zip(options.key.as_ref()).map(|(cert, key)| cover::server(cert, key)).transpose()?;
     let mut relay = Relay::bind(options.listen, tls).map_err(fault)?;
     let address = relay.address().map_err(fault)?;
     if let Some(path) = &options.port_file {
