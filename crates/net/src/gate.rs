@@ -40,6 +40,10 @@ pub(crate) struct Gate {
     waiting: VecDeque<(u32, u32)>,
     /// Steps of handshakes that are under way elsewhere.
     shaking: usize,
+    /// Those among them that are still to be handed in, together.
+    jobs: Vec<Job>,
+    /// Looks that are left in this turn.
+    looks: usize,
     deadlines: BTreeSet<(Instant, u32)>,
     /// For what is read; no memory before the first guest.
     buffer: Vec<u8>,
@@ -62,6 +66,8 @@ pub(crate) struct Yard<'a> {
 
 /// Guests that are looked at in one turn. The rest keep their order.
 const LOOKS: usize = 256;
+/// The end of a handshake takes as long as so many other looks, some 20 µs: a turn has time for a few.
+const LAST_WORD: usize = 16;
 /// Steps of one guest before others have theirs.
 const STEPS: usize = 8;
 /// Guests of one shard. Each has a socket and a few hundred bytes; most of them only wait.
@@ -80,6 +86,8 @@ impl Gate {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             shaking: 0,
+            looks: 0,
+            jobs: Vec::new(),
             deadlines: BTreeSet::new(),
             buffer: Vec::new(),
         }
@@ -138,7 +146,7 @@ impl Gate {
             return;
         }
         let Some(guest) = &mut place.guest else { return };
-        match guest.shaken(done) {
+        match guest.shaken(done.shook) {
             Step::Again => self.call(number),
             step => self.settle(number, step, yard),
         }
@@ -157,12 +165,16 @@ impl Gate {
     /// Looks at those who are ready, and turns away those whose time is over. Whoever may come in goes to `admit`.
     pub(crate) fn look(&mut self, yard: &mut Yard<'_>, mut admit: impl FnMut(&mut Sockets, Peer, Transport)) {
         self.take_waiting();
-        for _ in 0..LOOKS.min(self.ready.len()) {
-            let Some((number, generation)) = self.ready.pop_front() else { break };
+        self.looks = LOOKS.min(self.ready.len());
+        while let Some(left) = self.looks.checked_sub(1)
+            && let Some((number, generation)) = self.ready.pop_front()
+        {
+            self.looks = left;
             if let Some(admitted) = self.visit(number, generation, yard) {
                 admit(yard.sockets, admitted.0, admitted.1);
             }
         }
+        yard.node.pool.submit(yard.node, &mut self.jobs);
         while let Some((deadline, number)) = self.deadlines.first().copied()
             && deadline <= yard.now
         {
@@ -233,6 +245,9 @@ impl Gate {
             }
             step = guest.step(&mut self.buffer, room, &yard.node.challenges);
         }
+        if std::mem::take(&mut guest.computed) {
+            self.looks = self.looks.saturating_sub(LAST_WORD);
+        }
         match step {
             Step::Admit(extra) => {
                 let mut guest = self.leave(number)?;
@@ -251,9 +266,7 @@ impl Gate {
                 guest.line = Line::None;
                 self.shaking += 1;
                 let terms = Arc::clone(&guest.terms);
-                yard.node
-                    .pool
-                    .submit(yard.node, Job { shard: self.shard, place: number, generation, tls, bytes, terms });
+                self.jobs.push(Job { shard: self.shard, place: number, generation, tls, bytes, terms });
                 None
             }
             Step::Again => {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use breakwater_contract::Identity;
 use breakwater_transport::tls::{self, Progress, ServerTls, Tls, TlsFault};
@@ -30,10 +30,15 @@ pub(crate) struct Job {
     pub(crate) terms: Arc<Terms>,
 }
 
-/// A step that was made.
+/// A step that was made here.
 pub(crate) struct Done {
     pub(crate) place: u32,
     pub(crate) generation: u32,
+    pub(crate) shook: Shook,
+}
+
+/// What a step has come to.
+pub(crate) struct Shook {
     pub(crate) tls: Box<Tls>,
     /// For the peer, also if it failed.
     pub(crate) reply: Vec<u8>,
@@ -69,13 +74,22 @@ struct Queue {
 }
 
 impl Pool {
-    /// Leaves a job; what it comes to reaches the shard as an order. The lock is held for a moment by whoever has it.
-    pub(crate) fn submit(&self, node: &Arc<Inner>, job: Job) {
+    /// Leaves the jobs of a turn; what each comes to reaches the shard as an order. The lock is held for a moment by whoever
+    /// has it.
+    pub(crate) fn submit(&self, node: &Arc<Inner>, jobs: &mut Vec<Job>) {
+        let count = jobs.len();
+        if count == 0 {
+            return;
+        }
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.jobs.push_back(job);
+        queue.jobs.extend(jobs.drain(..));
         let begins = !std::mem::replace(&mut queue.begun, true);
         drop(queue);
-        self.shared.news.notify_one();
+        if count == 1 {
+            self.shared.news.notify_one();
+        } else {
+            self.shared.news.notify_all();
+        }
         if begins {
             self.begin(node);
         }
@@ -89,7 +103,7 @@ impl Pool {
             let spawned = thread.spawn(move || {
                 lower_priority();
                 while let Some(job) = shared.next() {
-                    finish(&node, job);
+                    work(&shared, &node, job);
                 }
             });
             // Fewer threads are slower and no harm; none at all leaves handshakes to their time limit.
@@ -109,6 +123,12 @@ impl Drop for Pool {
 }
 
 impl Shared {
+    /// A job, if one waits.
+    fn take(&self) -> Option<Job> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.closed { None } else { queue.jobs.pop_front() }
+    }
+
     /// Waits for a job; none when there will be no more.
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,24 +144,45 @@ impl Shared {
     }
 }
 
+/// Steps go back to their shards together, and the first of them waits for the last for so long: waking a shard for each
+/// costs more than a third of a handshake.
+const TOGETHER: Duration = Duration::from_micros(400);
+
+/// Makes a step, and those that wait already, and tells the shards.
+fn work(shared: &Shared, node: &Weak<Inner>, first: Job) {
+    let began = Instant::now();
+    let mut shards = Vec::new();
+    let mut next = Some(first);
+    while let Some(job) = next {
+        let shard = job.shard;
+        if finish(node, job) && !shards.contains(&shard) {
+            shards.push(shard);
+        }
+        next = if began.elapsed() < TOGETHER { shared.take() } else { None };
+    }
+    let Some(node) = node.upgrade() else { return };
+    for shard in shards {
+        node.bells[shard].ring();
+    }
+}
+
 /// More threads would only wait for each other's cores.
 const THREADS_MAX: usize = 8;
 
-fn finish(node: &Weak<Inner>, job: Job) {
+/// Makes a step. True if its shard is to be told.
+fn finish(node: &Weak<Inner>, job: Job) -> bool {
     let Job { shard, place, generation, mut tls, mut bytes, terms } = job;
     let (mut reply, mut plain) = (Vec::new(), Vec::new());
     // One peer's bytes must not end the thread that serves all others.
     let step = AssertUnwindSafe(|| shake(&mut tls, &mut bytes, &mut plain, &mut reply, &terms));
     let outcome = catch_unwind(step).unwrap_or_else(|_| Err(TlsFault::Ours("the handshake panicked".into())));
-    let done = Done { place, generation, tls, reply, plain, outcome };
-    let Some(node) = node.upgrade() else { return };
+    let done = Done { place, generation, shook: Shook { tls, reply, plain, outcome } };
     // A shard that has ended needs it no more.
-    if node.orders[shard].leave(Order::Shaken(Box::new(done))) {
-        node.bells[shard].ring();
-    }
+    node.upgrade().is_some_and(|node| node.orders[shard].leave(Order::Shaken(Box::new(done))))
 }
 
-fn shake(
+/// Lets TLS take what came, and looks at the client's certificate when it is done.
+pub(crate) fn shake(
     tls: &mut Tls,
     bytes: &mut [u8],
     plain: &mut Vec<u8>,

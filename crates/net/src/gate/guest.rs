@@ -19,7 +19,7 @@ use mio::net::TcpStream;
 use super::words::{NOT_HTTP, NOT_PLAIN_HTTP, speaks_tls, wrong_inside, wrong_protocol};
 use crate::extra::{Extra, Via};
 use crate::listener::Protocols;
-use crate::pool::Done;
+use crate::pool::{self, Shook};
 use crate::refusal::Refusal;
 use crate::roll::{Pass, Terms};
 
@@ -36,6 +36,8 @@ pub(super) struct Guest {
     pub(super) read_closed: bool,
     /// Where it stands among those who wait for a thread that shakes hands.
     pub(super) line: Line,
+    /// The end of its handshake was computed here since it was last looked at.
+    pub(super) computed: bool,
     stage: Stage,
     /// Read and not understood yet: an HTTP head, or the first bytes in TLS.
     plain: Vec<u8>,
@@ -127,6 +129,7 @@ impl Guest {
             called: false,
             read_closed: false,
             line: Line::None,
+            computed: false,
             stage,
             plain: Vec::new(),
             unsent: Vec::new(),
@@ -161,8 +164,8 @@ impl Guest {
         }
     }
 
-    /// Takes a step of its handshake that was made elsewhere.
-    pub(super) fn shaken(&mut self, done: Done) -> Step {
+    /// Takes a step of its handshake that was made.
+    pub(super) fn shaken(&mut self, done: Shook) -> Step {
         let shaken = match done.outcome {
             Ok(shaken) => shaken,
             Err(fault) => {
@@ -255,7 +258,20 @@ impl Guest {
         Step::Again
     }
 
-    fn on_handshake(&mut self, tls: Box<Tls>, buffer: &mut [u8], room: bool) -> Step {
+    fn on_handshake(&mut self, mut tls: Box<Tls>, buffer: &mut [u8], room: bool) -> Step {
+        let asks = self.terms.tls.as_ref().is_some_and(|tls| tls.client_check().is_some());
+        if tls.awaits_last_word() && !asks {
+            // A way to another thread and back would cost more than it saves.
+            let count = match self.read(buffer) {
+                Ok(0) => return Step::refuse(Refusal::Left, "in the middle of the TLS handshake"),
+                Ok(count) => count,
+                Err(step) => return self.stay(Stage::Handshake(tls), step),
+            };
+            self.computed = true;
+            let (mut reply, mut plain) = (Vec::new(), Vec::new());
+            let outcome = pool::shake(&mut tls, &mut buffer[..count], &mut plain, &mut reply, &self.terms);
+            return self.shaken(Shook { tls, reply, plain, outcome });
+        }
         if !room {
             return self.stay(Stage::Handshake(tls), Step::Queue);
         }

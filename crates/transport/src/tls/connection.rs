@@ -231,6 +231,15 @@ impl Tls {
         self.connection.is_handshaking()
     }
 
+    /// What is left of the handshake is the client's last word, which costs little to check: its keys are agreed on, and we have
+    /// signed. (Not so in TLS 1.2, nor after a request for another key share. A certificate of the client may still follow.)
+    #[must_use]
+    pub fn awaits_last_word(&self) -> bool {
+        self.is_handshaking()
+            && self.state().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && matches!(self.state().handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::Resumed))
+    }
+
     /// Bytes of ciphertext and plaintext that are kept here. Room for as many more than is read from the socket makes sure
     /// that all plaintext fits.
     #[must_use]
