@@ -17,6 +17,9 @@ pub struct Layers {
     unread: Vec<u8>,
     /// For the socket, which did not take it: whole frames, whole records.
     waiting: Vec<u8>,
+    /// What waits is the end of a handshake that nobody waits for: it leaves with the first bytes that are written, if reading
+    /// brings forth some.
+    with_first: bool,
     /// What reading comes to, once all was read.
     end: Option<Took>,
 }
@@ -88,6 +91,8 @@ const CIPHER: usize = 64 * 1024;
 const PIECE: usize = 64 * 1024;
 /// Bytes that may wait for a socket: a piece, and answers.
 const WAITING_MAX: usize = PIECE + 32 * 1024;
+/// What is written together with the end of a handshake, at most: a CONNACK and a little more.
+const FIRST_MAX: usize = 4096;
 /// Reads that bring nothing for the caller, such as pings, in one attempt.
 const ROUNDS: usize = 8;
 /// Frames of a server are not masked.
@@ -103,12 +108,14 @@ struct Fetched {
 impl Layers {
     /// Layers whose handshakes are done. `unread` was read already: plaintext, and frames if there are any.
     pub fn new(tls: Option<Box<Tls>>, ws: Option<Decoder>, unread: Vec<u8>) -> Self {
-        Self { tls, ws, unread, waiting: Vec::new(), end: None }
+        Self { tls, ws, unread, waiting: Vec::new(), with_first: false, end: None }
     }
 
-    /// Bytes that the socket is still to be sent, before all others: whole records, whole frames.
+    /// Bytes that the socket is still to be sent, before all others: whole records, whole frames. They wait until a read finds
+    /// the socket empty, so that they can leave together with an answer to what has come already.
     #[must_use]
     pub fn owing(mut self, bytes: Vec<u8>) -> Self {
+        self.with_first = !bytes.is_empty();
         self.waiting = bytes;
         self
     }
@@ -143,17 +150,26 @@ impl Layers {
 
     /// Reads into `buffer`, which must not be empty. Answers to what is read by the way are sent.
     pub fn read<S: Read + Write>(&mut self, raw: &mut S, scratch: &mut Scratch, buffer: &mut [u8]) -> Took {
-        self.answer(raw);
+        if !self.with_first {
+            self.answer(raw);
+        }
         for _ in 0..ROUNDS {
             if let Some(end) = &self.end {
                 return end.clone();
             }
             let fetched = match self.fetch(raw, scratch, buffer) {
                 Ok(fetched) => fetched,
-                Err(took) => return took,
+                Err(took) => {
+                    self.with_first = false;
+                    self.answer(raw);
+                    return took;
+                }
             };
             let count = self.unframe(&mut buffer[..fetched.count], scratch);
-            self.answer(raw);
+            self.with_first &= count > 0 && self.end.is_none();
+            if !self.with_first {
+                self.answer(raw);
+            }
             if count > 0 {
                 return if fetched.more || self.end.is_some() { Took::More(count) } else { Took::Bytes(count) };
             }
@@ -163,6 +179,21 @@ impl Layers {
 
     /// Writes from `bytes`.
     pub fn write<S: Write>(&mut self, raw: &mut S, scratch: &mut Scratch, bytes: &[u8]) -> Gave {
+        // What fits into one write needs no second one.
+        if std::mem::take(&mut self.with_first)
+            && bytes.len() <= FIRST_MAX
+            && let Some(tls) = &mut self.tls
+            && self.ws.is_none()
+        {
+            let sent = tls.encrypt(bytes, &mut self.waiting).map_err(|fault| LayerFault::Tls(Box::new(fault)));
+            return match sent.and_then(|()| self.flush(raw)) {
+                Ok(_) => Gave::Wrote(bytes.len()),
+                Err(fault) => {
+                    self.end.get_or_insert(Took::Failed(fault));
+                    Gave::Failed
+                }
+            };
+        }
         if self.owes() {
             match self.flush(raw) {
                 Ok(true) => {}

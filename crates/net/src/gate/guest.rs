@@ -369,8 +369,10 @@ impl Guest {
     /// The layers with what was read too early, but for `used` bytes, and what is still to be sent.
     fn layers(&mut self, tls: Option<Box<Tls>>, ws: Option<Decoder>, used: usize) -> Layers {
         let unread = self.plain[used..].to_vec();
-        // A socket that is broken shows it to whoever reads next.
-        let _ = self.flush();
+        if ws.is_some() {
+            // The answer to its request is what the client waits for. A socket that is broken shows it to whoever reads next.
+            let _ = self.flush();
+        }
         Layers::new(tls, ws, unread).owing(std::mem::take(&mut self.unsent))
     }
 

@@ -19,11 +19,12 @@ struct Wire {
     room: usize,
     step: usize,
     ended: bool,
+    writes: usize,
 }
 
 impl Wire {
     fn new(step: usize) -> Self {
-        Self { inbound: VecDeque::new(), outbound: Vec::new(), room: usize::MAX, step, ended: false }
+        Self { inbound: VecDeque::new(), outbound: Vec::new(), room: usize::MAX, step, ended: false, writes: 0 }
     }
 }
 
@@ -44,6 +45,7 @@ impl Write for Wire {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.room -= count;
+        self.writes += 1;
         self.outbound.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
@@ -253,6 +255,41 @@ fn what_was_read_too_early_comes_first() {
     both.send(b"second");
     assert_eq!(both.read_all(4), (b"firstsecond".to_vec(), Took::WouldBlock));
     assert_eq!(both.layers.buffer_bytes(), 0);
+}
+
+/// Layers that owe the client a record, which says `owed`.
+fn owing() -> Both {
+    let mut both = Both::new(Some(true), false, 100_000);
+    let mut record = Vec::new();
+    both.layers.tls.as_mut().expect("TLS").encrypt(b"owed ", &mut record).expect("an open connection");
+    both.layers = both.layers.owing(record);
+    both
+}
+
+#[test]
+fn the_end_of_a_handshake_leaves_with_the_first_answer() {
+    let mut both = owing();
+    both.send(b"CONNECT");
+    let mut buffer = [0; 100];
+    let took = both.layers.read(&mut both.wire, &mut both.scratch, &mut buffer);
+    assert!(matches!(took, Took::Bytes(7)), "{took:?}");
+    assert_eq!(both.layers.write(&mut both.wire, &mut both.scratch, b"CONNACK"), Gave::Wrote(7));
+    assert_eq!(both.wire.writes, 1);
+    assert_eq!(both.heard(), b"owed CONNACK");
+    assert_eq!(both.write_all(&pattern(100_000), 40_000), pattern(100_000));
+    assert_eq!(both.layers.buffer_bytes(), 0);
+}
+
+#[test]
+fn the_end_of_a_handshake_waits_for_nothing_that_has_not_come() {
+    let mut both = owing();
+    assert_eq!(both.read_all(100), (vec![], Took::WouldBlock));
+    assert_eq!(both.heard(), b"owed ");
+    // A long answer goes its usual way, behind it.
+    let mut both = owing();
+    both.send(b"CONNECT");
+    assert!(matches!(both.layers.read(&mut both.wire, &mut both.scratch, &mut [0; 100]), Took::Bytes(7)));
+    assert_eq!(both.write_all(&pattern(10_000), 5000), [b"owed ", pattern(10_000).as_slice()].concat());
 }
 
 #[test]
