@@ -298,7 +298,7 @@ impl Gate {
             }
             Step::Http { layers, encrypted } => {
                 let Some(guest) = self.leave(number) else { return };
-                hand_over(*guest, layers, encrypted, yard);
+                hand_over(*guest, *layers, encrypted, yard);
             }
             _ => {}
         }

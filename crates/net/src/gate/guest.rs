@@ -86,7 +86,7 @@ pub(super) enum Step {
     /// It may come in.
     Admit(Option<Box<Extra>>),
     /// It speaks HTTP, and somebody may want that.
-    Http { layers: Layers, encrypted: bool },
+    Http { layers: Box<Layers>, encrypted: bool },
     /// It was an ACME server that has seen what it wanted to see: these bytes are the end.
     Proved(Vec<u8>),
     /// It is turned away, with these bytes as last words.
@@ -354,7 +354,7 @@ impl Guest {
             }
             Request::Elsewhere if http => {
                 let encrypted = tls.is_some();
-                Step::Http { layers: self.layers(tls, None, 0), encrypted }
+                Step::Http { layers: Box::new(self.layers(tls, None, 0)), encrypted }
             }
             Request::Elsewhere => self.turn_away_http(tls, upgrade::Refusal::WrongPath),
             Request::Refused(refusal) => self.turn_away_http(tls, refusal),
