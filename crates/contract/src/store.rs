@@ -88,6 +88,8 @@ pub enum Change {
     Message {
         /// The message.
         message: Message,
+        /// When it came; for whoever limits the age of what waits.
+        unix_ms: u64,
         /// Who wants it.
         sessions: Vec<SessionNumber>,
     },
@@ -216,6 +218,8 @@ pub struct StoredSession {
 pub struct Queued {
     /// Its name.
     pub position: Position,
+    /// When it came.
+    pub unix_ms: u64,
     /// Itself; none where the disk gave back something else than what was stored. It is to be forgotten and counted as lost.
     pub message: Option<Message>,
 }
@@ -233,6 +237,15 @@ pub enum Question {
         messages_max: usize,
         /// At most so many bytes of them.
         bytes_max: usize,
+    },
+    /// Names and bytes of the next messages of a queue, without reading them: to see up to which one to drop.
+    Entries {
+        /// Whose.
+        session: SessionNumber,
+        /// Those behind this one.
+        after: Position,
+        /// At most so many.
+        entries_max: usize,
     },
     /// A session without its messages.
     Session(SessionNumber),
@@ -259,6 +272,13 @@ pub enum Answer {
     Queue {
         /// Messages, oldest first.
         messages: Vec<Queued>,
+        /// Whether there are more behind them.
+        more: bool,
+    },
+    /// To [`Question::Entries`].
+    Entries {
+        /// Name and bytes of each, oldest first.
+        entries: Vec<(Position, u32)>,
         /// Whether there are more behind them.
         more: bool,
     },

@@ -123,7 +123,11 @@ fn append(folder: &Path, submitters: u64) {
             inbox.wait(done + submitters.div_ceil(4));
             continue;
         }
-        let changes = [Change::Message { message: message.clone(), sessions: vec![SessionNumber(1)] }];
+        let changes = [Change::Message {
+            message: message.clone(),
+            unix_ms: 1_800_000_000_000,
+            sessions: vec![SessionNumber(1)],
+        }];
         if store.submit(token(), &changes, Durability::Fsync) == Submitted::Pending {
             sent += 1;
         }
@@ -165,7 +169,11 @@ fn slow(folder: &Path) {
     let message = message("plant/4/line/2/temp", &[b'x'; 64]);
     let (before, started) = (io(), Instant::now());
     for number in 0..3000_u32 {
-        let changes = [Change::Message { message: message.clone(), sessions: vec![SessionNumber(1)] }];
+        let changes = [Change::Message {
+            message: message.clone(),
+            unix_ms: 1_800_000_000_000,
+            sessions: vec![SessionNumber(1)],
+        }];
         store.submit(token(), &changes, Durability::Fsync);
         inbox.wait(2 + u64::from(number));
         // A hundred a second, or as fast as the disk is.
@@ -205,8 +213,11 @@ fn queued(store: &Embedded, inbox: &Inbox, count: u64) {
     sessions(store, inbox, 100);
     let message = message("plant/4/line/2/temp", &[b'x'; 64]);
     for first in (0..count).step_by(100) {
-        let push =
-            |number| Change::Message { message: message.clone(), sessions: vec![SessionNumber(1 + number % 100)] };
+        let push = |number| Change::Message {
+            message: message.clone(),
+            unix_ms: 1_800_000_000_000,
+            sessions: vec![SessionNumber(1 + number % 100)],
+        };
         submit(store, inbox, &(first..first + 100).map(push).collect::<Vec<_>>());
     }
 }

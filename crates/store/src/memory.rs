@@ -35,7 +35,7 @@ struct Session {
     subscriptions: BTreeMap<Box<str>, (u8, u32)>,
     inbound: BTreeSet<u16>,
     outbound: BTreeMap<u16, (OutboundState, Option<Position>)>,
-    queue: BTreeMap<Position, Message>,
+    queue: BTreeMap<Position, (u64, Message)>,
 }
 
 impl Memory {
@@ -106,12 +106,12 @@ impl Store for Memory {
 impl Content {
     fn apply(&mut self, change: &Change, positions: &mut Vec<Position>) {
         match change {
-            Change::Message { message, sessions } => {
+            Change::Message { message, unix_ms, sessions } => {
                 self.last_position += 1;
                 let position = Position(self.last_position);
                 positions.push(position);
                 for session in sessions {
-                    self.with(*session, |session| drop(session.queue.insert(position, message.clone())));
+                    self.with(*session, |session| drop(session.queue.insert(position, (*unix_ms, message.clone()))));
                 }
             }
             Change::Forget { session, messages } => self.with(*session, |session| {
@@ -184,6 +184,15 @@ impl Content {
                 };
                 session.window(*after, *messages_max, *bytes_max)
             }
+            Question::Entries { session, after, entries_max } => {
+                let queue = self.sessions.get(session).map(|session| &session.queue);
+                let behind = queue.into_iter().flatten().filter(|(position, _)| *position > after);
+                let len = |message: &Message| u32::try_from(message.as_bytes().len()).unwrap_or(u32::MAX);
+                let mut entries: Vec<_> = behind.map(|(position, (_, message))| (*position, len(message))).collect();
+                let more = entries.len() > *entries_max;
+                entries.truncate(*entries_max);
+                Answer::Entries { entries, more }
+            }
             Question::Session(session) => {
                 Answer::Session(self.sessions.get(session).map(|session| Box::new(session.stored())))
             }
@@ -204,18 +213,18 @@ impl Content {
 impl Session {
     fn window(&self, after: Position, messages_max: usize, bytes_max: usize) -> Answer {
         let (mut messages, mut bytes) = (Vec::new(), 0_usize);
-        for (&position, message) in self.queue.iter().filter(|(position, _)| **position > after) {
+        for (&position, (unix_ms, message)) in self.queue.iter().filter(|(position, _)| **position > after) {
             bytes = bytes.saturating_add(message.as_bytes().len());
             if !messages.is_empty() && (messages.len() >= messages_max || bytes > bytes_max) {
                 return Answer::Queue { messages, more: true };
             }
-            messages.push(Queued { position, message: Some(message.clone()) });
+            messages.push(Queued { position, unix_ms: *unix_ms, message: Some(message.clone()) });
         }
         Answer::Queue { messages, more: false }
     }
 
     fn stored(&self) -> StoredSession {
-        let bytes = self.queue.values().map(|message| message.as_bytes().len() as u64).sum();
+        let bytes = self.queue.values().map(|(_, message)| message.as_bytes().len() as u64).sum();
         StoredSession {
             row: self.row.clone(),
             subscriptions: self

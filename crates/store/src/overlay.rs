@@ -101,7 +101,7 @@ impl Overlay {
     fn apply_record(&mut self, record: &Record<'_>) {
         match *record {
             Record::Message { at, message, sessions } => {
-                let entry = Entry { position: at, len: u32::try_from(message.len()).unwrap_or(u32::MAX) };
+                let entry = Entry { position: at, len: u32::try_from(message.message.len()).unwrap_or(u32::MAX) };
                 for session in sessions {
                     self.session(session).queue.pushed.push_back(entry);
                     self.bytes += size_of::<Entry>();

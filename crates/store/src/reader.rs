@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use breakwater_contract::store::{Answer, Position, Question, Queued, Restored, Retained};
+use breakwater_contract::store::{Answer, Position, Question, Restored, Retained};
 use breakwater_contract::{Completion, Completions, Token};
 use breakwater_proto::Message;
 
@@ -78,6 +78,7 @@ impl Looker {
             Question::Queue { session, after, messages_max, bytes_max } => {
                 self.queue(session.0, after.0, *messages_max, *bytes_max)
             }
+            Question::Entries { session, after, entries_max } => self.entries(session.0, after.0, *entries_max),
             Question::Session(session) => {
                 merge::session(&self.shared, session.0).map(|found| Answer::Session(found.map(Box::new)))
             }
@@ -92,7 +93,7 @@ impl Looker {
 
     /// A message that a queue refers to.
     pub(crate) fn message(&mut self, moment: &Moment, position: u64, len: u32) -> Result<Option<Message>, Unread> {
-        self.messages.read(moment, position, len)
+        Ok(self.messages.read(moment, position, len)?.message)
     }
 
     pub(crate) fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {
@@ -105,8 +106,7 @@ impl Looker {
             let found = merge::window(&self.shared, session, after, messages_max.max(1), bytes_max)?;
             let mut messages = Vec::with_capacity(found.entries.len());
             for Entry { position, len } in &found.entries {
-                let message = self.messages.read(&found.moment, *position, *len)?;
-                messages.push(Queued { position: Position(*position), message });
+                messages.push(self.messages.read(&found.moment, *position, *len)?);
             }
             let unread = messages.iter().filter(|queued| queued.message.is_none()).count();
             if unread == 0 || last_try {
@@ -119,6 +119,12 @@ impl Looker {
             }
         }
         Err(Unread("a queue was read twice".to_owned()))
+    }
+
+    fn entries(&self, session: u64, after: u64, entries_max: usize) -> Result<Answer, Unread> {
+        let found = merge::window(&self.shared, session, after, entries_max.max(1), usize::MAX)?;
+        let entries = found.entries.iter().map(|entry| (Position(entry.position), entry.len)).collect();
+        Ok(Answer::Entries { entries, more: found.more })
     }
 
     fn retained(&self, topic: &str) -> Result<Answer, Unread> {

@@ -64,11 +64,12 @@ impl Encoder {
     pub(crate) fn put(&mut self, change: &Change) {
         let start = self.bytes.len();
         match change {
-            Change::Message { message, sessions } => {
+            Change::Message { message, unix_ms, sessions } => {
                 self.messages.push(start);
                 self.bytes.push(MESSAGE);
                 let moved = self.epoch.out(message, &mut self.scratch);
-                put_message(&mut self.bytes, moved.as_ref().unwrap_or(message).as_bytes());
+                let message = moved.as_ref().unwrap_or(message).as_bytes();
+                put_message(&mut self.bytes, Stamped { unix_ms: *unix_ms, message });
                 put_sorted(&mut self.bytes, sessions.iter().map(|session| session.0));
             }
             Change::Forget { session, messages } => {
@@ -151,39 +152,60 @@ impl Encoder {
 }
 
 /// A message that was copied from a segment that is to go; it keeps its name.
-pub(crate) fn put_moved(into: &mut Vec<u8>, name: u64, message: &[u8], sessions: &[u64]) {
+pub(crate) fn put_moved(into: &mut Vec<u8>, name: u64, message: Stamped<'_>, sessions: &[u64]) {
     into.push(MOVED);
     put_number(into, name);
     put_message(into, message);
     put_ascending(into, sessions);
 }
 
-fn put_message(into: &mut Vec<u8>, message: &[u8]) {
-    put_number(into, message.len() as u64);
-    into.extend_from_slice(&crc32c::crc32c(message).to_le_bytes());
-    into.extend_from_slice(message);
+/// A message, as bytes, and when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamped<'a> {
+    pub unix_ms: u64,
+    pub message: &'a [u8],
+}
+
+/// Bytes of a time: enough for eight thousand years.
+const TIME: usize = 6;
+
+fn put_message(into: &mut Vec<u8>, stamped: Stamped<'_>) {
+    put_number(into, stamped.message.len() as u64);
+    let time = stamped.unix_ms.min((1 << (8 * TIME)) - 1).to_le_bytes();
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&time[..TIME]), stamped.message);
+    into.extend_from_slice(&crc.to_le_bytes());
+    into.extend_from_slice(&time[..TIME]);
+    into.extend_from_slice(stamped.message);
 }
 
 /// Bytes in front of a message's own in its record; `moved_from` if the record is a copy.
 pub(crate) fn message_head(len: u32, moved_from: Option<u64>) -> usize {
-    1 + moved_from.map_or(0, number_len) + number_len(u64::from(len)) + 4
+    1 + moved_from.map_or(0, number_len) + number_len(u64::from(len)) + 4 + TIME
 }
 
 /// The message in the record of it that lies at the front of `bytes`; `None` if it is not what was written.
-pub(crate) fn stored_message(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn stored_message(bytes: &[u8]) -> Option<Stamped<'_>> {
     let mut reader = Reader(bytes);
     match reader.byte()? {
         MESSAGE => {}
         MOVED => drop(reader.number()?),
         _ => return None,
     }
-    let (crc, message) = take_message(&mut reader)?;
-    (crc32c::crc32c(message) == crc).then_some(message)
+    let len: usize = reader.small()?;
+    let crc = reader.u32()?;
+    (crc32c::crc32c(reader.0.get(..TIME + len)?) == crc).then(|| take_stamped(&mut reader, len))?
 }
 
-fn take_message<'a>(reader: &mut Reader<'a>) -> Option<(u32, &'a [u8])> {
+fn take_message<'a>(reader: &mut Reader<'a>) -> Option<Stamped<'a>> {
     let len = reader.small()?;
-    Some((reader.u32()?, reader.take(len)?))
+    reader.u32()?;
+    take_stamped(reader, len)
+}
+
+fn take_stamped<'a>(reader: &mut Reader<'a>, len: usize) -> Option<Stamped<'a>> {
+    let mut time = [0; 8];
+    time[..TIME].copy_from_slice(reader.take(TIME)?);
+    Some(Stamped { unix_ms: u64::from_le_bytes(time), message: reader.take(len)? })
 }
 
 fn put_sorted(into: &mut Vec<u8>, numbers: impl Iterator<Item = u64>) {
@@ -269,8 +291,8 @@ pub(crate) fn state_of(byte: u8) -> Option<OutboundState> {
 /// One record, in the frame that it was read from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
-    Message { at: u64, message: &'a [u8], sessions: Ascending<'a> },
-    Moved { at: u64, name: u64, message: &'a [u8], sessions: Ascending<'a> },
+    Message { at: u64, message: Stamped<'a>, sessions: Ascending<'a> },
+    Moved { at: u64, name: u64, message: Stamped<'a>, sessions: Ascending<'a> },
     Forget { session: u64, messages: Ascending<'a> },
     ForgetThrough { session: u64, last: u64 },
     Session { session: u64, row: &'a [u8] },
@@ -309,10 +331,10 @@ impl<'a> Records<'a> {
         let reader = &mut self.reader;
         let kind = reader.byte()?;
         Some(match kind {
-            MESSAGE => Record::Message { at, message: take_message(reader)?.1, sessions: reader.ascending()? },
+            MESSAGE => Record::Message { at, message: take_message(reader)?, sessions: reader.ascending()? },
             MOVED => {
                 let name = reader.number()?;
-                Record::Moved { at, name, message: take_message(reader)?.1, sessions: reader.ascending()? }
+                Record::Moved { at, name, message: take_message(reader)?, sessions: reader.ascending()? }
             }
             FORGET => Record::Forget { session: reader.number()?, messages: reader.ascending()? },
             FORGET_THROUGH => Record::ForgetThrough { session: reader.number()?, last: reader.number()? },

@@ -74,7 +74,7 @@ fn write_until_killed(folder: &Path) {
     loop {
         while number < answered + UNDER_WAY {
             number += 1;
-            let mut changes = vec![Change::Message { message: message(number), sessions: vec![SESSION] }];
+            let mut changes = vec![Change::Message { message: message(number), unix_ms: 0, sessions: vec![SESSION] }];
             if let Some((_, position)) = queue.pop_front_if(|(first, _)| *first + KEPT <= number) {
                 changes.push(Change::Forget { session: SESSION, messages: vec![position] });
             }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use breakwater_proto::Message;
+use breakwater_contract::store::{Position, Queued};
 
 use super::Unread;
 use crate::disk::DiskFile;
 use crate::index::MOVED;
 use crate::log::{offset_of, path_of};
-use crate::record::{message_head, stored_message};
+use crate::record::{Stamped, message_head, stored_message};
 use crate::shared::{Moment, Shared};
 
 /// Files that stay open.
@@ -31,18 +31,22 @@ impl Messages {
         Messages { shared, files: HashMap::new(), ahead: Vec::new(), ahead_at: (0, 0) }
     }
 
-    /// A message; none if it is not there any more or is not what was written.
-    pub(super) fn read(&mut self, moment: &Moment, name: u64, len: u32) -> Result<Option<Message>, Unread> {
+    /// An entry of a queue, without its message if that is not there any more or is not what was written.
+    pub(super) fn read(&mut self, moment: &Moment, name: u64, len: u32) -> Result<Queued, Unread> {
         let copy = moment.index.open_table(MOVED)?.get(name)?.map(|row| row.value().0);
         let position = copy.unwrap_or(name);
         let wanted = message_head(len, copy.map(|_| name)) + len as usize;
         let behind = moment.spans.partition_point(|span| span.first <= position);
-        let Some(span) = behind.checked_sub(1).map(|at| moment.spans[at]) else { return Ok(None) };
+        let lost = Queued { position: Position(name), unix_ms: 0, message: None };
+        let Some(span) = behind.checked_sub(1).map(|at| moment.spans[at]) else { return Ok(lost) };
         let offset = offset_of(span, position);
         let epoch = self.shared.epoch;
         match self.bytes(moment, span.serial, offset, wanted) {
-            Ok(bytes) => Ok(stored_message(bytes).and_then(|bytes| epoch.back(bytes))),
-            Err(fault) if matches!(fault.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(None),
+            Ok(bytes) => {
+                let Some(Stamped { unix_ms, message }) = stored_message(bytes) else { return Ok(lost) };
+                Ok(Queued { unix_ms, message: epoch.back(message), ..lost })
+            }
+            Err(fault) if matches!(fault.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(lost),
             Err(fault) => Err(fault.into()),
         }
     }

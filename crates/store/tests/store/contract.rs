@@ -120,6 +120,18 @@ fn a_window_is_bounded_by_messages_and_bytes_and_never_empty() {
         assert_eq!(window(Position(0), 100, 3 * size + 3), (3, true));
         assert_eq!(window(player.positions[&19], 100, 1), (1, false));
         assert_eq!(window(player.positions[&20], 100, 1), (0, false));
+
+        let entries = |after, entries_max| match ground.ask(Question::Entries {
+            session: SessionNumber(1),
+            after,
+            entries_max,
+        }) {
+            Answer::Entries { entries, more } => (entries, more),
+            other => panic!("{other:?}"),
+        };
+        let of = |number: u64| (player.positions[&number], message(number, "a/topic").as_bytes().len() as u32);
+        assert_eq!(entries(Position(0), 2), (vec![of(1), of(2)], true));
+        assert_eq!(entries(player.positions[&18], 2), (vec![of(19), of(20)], false));
     });
 }
 
@@ -155,7 +167,7 @@ fn a_full_queue_of_submissions_refuses_and_nothing_waits() {
     let options = Options { waiting_bytes_max: 1000, questions_max: 3, ..small() };
     let completions = Arc::clone(&inbox) as Arc<dyn Completions>;
     let engine = Engine::open(disk, options, completions, Box::new(|_| {})).unwrap();
-    let change = [Change::Message { message: message(90, "t"), sessions: vec![] }];
+    let change = [Change::Message { message: message(90, "t"), unix_ms: 0, sessions: vec![] }];
     let taken = (0..100).filter(|_| engine.submit(token(1), &change, Durability::Fsync) == Submitted::Pending).count();
     assert!((5..20).contains(&taken), "{taken}");
     let asked = (0..10).filter(|_| engine.ask(token(1), Question::Retained("t".into())) == Submitted::Pending).count();
@@ -184,7 +196,8 @@ fn the_threads_of_a_store_answer_what_many_submit() {
             scope.spawn(move || {
                 for number in 0..100 {
                     let message = message(1 + thread * 100 + number, "a/topic");
-                    let change = Change::Message { message, sessions: vec![SessionNumber(1)] };
+                    let unix_ms = 7_000 + 1 + thread * 100 + number;
+                    let change = Change::Message { message, unix_ms, sessions: vec![SessionNumber(1)] };
                     assert_eq!(store.submit(token(1), &[change], Durability::Fsync), Submitted::Pending);
                 }
             });

@@ -101,7 +101,8 @@ impl<'a> Player<'a> {
                 Act::Push(number, sessions) => {
                     here.push(*number);
                     let sessions = sessions.iter().copied().map(SessionNumber).collect();
-                    changes.push(Change::Message { message: message(*number, "a/topic"), sessions });
+                    let (message, unix_ms) = (message(*number, "a/topic"), 7_000 + number);
+                    changes.push(Change::Message { message, unix_ms, sessions });
                 }
                 Act::Forget(session, numbers) => {
                     let messages = numbers.iter().map(at).collect();
@@ -201,6 +202,7 @@ pub(crate) fn dump(store: &dyn Store, window: usize, ask: &mut dyn FnMut(Questio
                         bytes += found.as_bytes().len() as u64;
                         let number = number_of(found);
                         assert_eq!(*found, message(number, "a/topic"));
+                        assert_eq!(queued.unix_ms, 7_000 + number);
                         numbers.insert(queued.position, number);
                         queue.push(number);
                     }
