@@ -138,3 +138,27 @@ fn the_latest_proof_of_a_name_counts_and_each_ends_by_itself() {
 fn a_name_that_no_certificate_can_hold_is_a_fault() {
     assert!(Challenges::default().prove("größe", &DIGEST).is_err());
 }
+
+#[test]
+fn a_damaged_hello_is_refused_and_never_more_than_that() {
+    let challenges = Challenges::default();
+    let _proof = challenges.prove("localhost", &DIGEST).unwrap();
+    let (server, _) = pair(&BOTH);
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = ClientConnection::new(client(&[ACME_PROTOCOL]), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    for at in 0..hello.len() {
+        for damage in [0x01, 0x80, 0xff] {
+            let mut damaged = hello.clone();
+            damaged[at] ^= damage;
+            let mut tls = Tls::server(server.clone()).unwrap().answering(challenges.clone());
+            let mut plain = Vec::new();
+            let _ = tls.on_bytes(&mut damaged, &mut plain, &mut Vec::new());
+            assert!(tls.is_handshaking() && plain.is_empty(), "byte {at}");
+        }
+        let mut tls = Tls::server(server.clone()).unwrap().answering(challenges.clone());
+        let progress = tls.on_bytes(&mut hello[..at].to_vec(), &mut Vec::new(), &mut Vec::new());
+        assert!(progress.is_ok_and(|progress| !progress.handshaken), "cut at {at}");
+    }
+}
