@@ -1,3 +1,4 @@
+pub(crate) mod chance;
 mod hostile;
 
 use std::io;

@@ -1,21 +1,10 @@
 //! Text that nobody would write. The fuzz target `config_toml` goes further; this goes along with every test run.
 
+use super::chance::Chance;
 use super::{around, sources};
 use crate::{Sources, edited, explain, plan, resolve, show};
 
 const GOOD: &str = include_str!("../../../../fuzz/seeds/config_toml/listeners.toml");
-
-/// Numbers that look random and are the same in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 /// Bytes that mean something in one of the grammars.
 const SHARP: &[u8] = b"[]{}=\".'#\n,:/-_ 0195smKBl\\\0\x1b\xc3";

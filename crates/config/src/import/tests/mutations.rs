@@ -2,6 +2,7 @@
 
 use super::samples::SAMPLES;
 use super::*;
+use crate::tests::chance::Chance;
 
 const PIECES: [&str; 34] = [
     "${",
@@ -40,38 +41,26 @@ const PIECES: [&str; 34] = [
     "\\",
 ];
 
-/// Numbers that look like chance, the same each time.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
-
-    /// A part of the text, with something put in, taken out or moved a few times.
-    fn spoil(&mut self, text: &str) -> String {
-        let mut chars: Vec<char> = text.chars().collect();
-        let from = self.below(chars.len());
-        let to = from + self.below(chars.len() - from);
-        chars = chars[from..to].to_vec();
-        for _ in 0..1 + self.below(6) {
-            let at = self.below(chars.len() + 1);
-            let to = (at + self.below(40)).min(chars.len());
-            match self.below(3) {
-                0 => drop(chars.splice(at..at, PIECES[self.below(PIECES.len())].chars())),
-                1 => drop(chars.drain(at..to)),
-                _ => {
-                    let moved: Vec<char> = chars.drain(at..to).collect();
-                    let back = self.below(chars.len() + 1);
-                    chars.splice(back..back, moved);
-                }
+/// A part of the text, with something put in, taken out or moved a few times.
+fn spoil(chance: &mut Chance, text: &str) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let from = chance.below(chars.len());
+    let to = from + chance.below(chars.len() - from);
+    chars = chars[from..to].to_vec();
+    for _ in 0..1 + chance.below(6) {
+        let at = chance.below(chars.len() + 1);
+        let to = (at + chance.below(40)).min(chars.len());
+        match chance.below(3) {
+            0 => drop(chars.splice(at..at, PIECES[chance.below(PIECES.len())].chars())),
+            1 => drop(chars.drain(at..to)),
+            _ => {
+                let moved: Vec<char> = chars.drain(at..to).collect();
+                let back = chance.below(chars.len() + 1);
+                chars.splice(back..back, moved);
             }
         }
-        chars.into_iter().collect()
     }
+    chars.into_iter().collect()
 }
 
 #[test]
@@ -79,7 +68,7 @@ fn spoiled_files_lose_no_line_and_write_nothing_that_is_refused() {
     let mut chance = Chance(88_172_645_463_325_252);
     for round in 0..600 {
         let (format, _, text) = SAMPLES[round % SAMPLES.len()];
-        let text = chance.spoil(text);
+        let text = spoil(&mut chance, text);
         let Ok(imported) = import(format, &text, &mut Alone) else { continue };
         assert!(imported.fates[0].1.iter().all(|fate| *fate != Fate::Unread), "{text:?}");
         for remark in &imported.remarks {
