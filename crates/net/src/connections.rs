@@ -163,6 +163,8 @@ fn place(slot: u32) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use breakwater_transport::layers::Layers;
+
     use crate::extra::Via;
 
     fn stream(listener: &std::net::TcpListener) -> TcpStream {
@@ -190,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_side_page_lives_while_a_slot_needs_it() {
-        let extra = || Some(Box::new(Extra { identity: Some(Box::default()), via: Via::Socket }));
+        let via = || Via::Layers(Layers::new(None, None, Vec::new()));
+        let extra = || Some(Box::new(Extra { identity: Some(Box::default()), via: via() }));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let mut connections = Connections::default();
         connections.insert(1, Some(stream(&listener)), None);

@@ -17,9 +17,6 @@ pub(crate) struct Extra {
 
 /// How the bytes of a connection travel.
 pub(crate) enum Via {
-    /// Through its socket, as they are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what only adds an identity"))]
-    Socket,
     /// Through its socket, in TLS, WebSocket or both.
     Layers(Layers),
     /// Through a pipe from another thread; there is no socket.
@@ -57,7 +54,7 @@ impl Extra {
                 }
                 Some(piped.fault.is_none())
             }
-            _ => None,
+            Via::Pipe(_) => None,
         }
     }
 
@@ -65,7 +62,7 @@ impl Extra {
     pub(crate) fn buffer_bytes(&self) -> usize {
         match &self.via {
             Via::Layers(layers) => layers.buffer_bytes(),
-            _ => 0,
+            Via::Pipe(_) => 0,
         }
     }
 }

@@ -362,14 +362,13 @@ impl Driver for Sockets {
         match &self.connections.extra(slot)?.via {
             Via::Layers(layers) => layers.fault().map(ToString::to_string),
             Via::Pipe(pipe) => pipe.fault.as_ref().map(ToString::to_string),
-            Via::Socket => None,
         }
     }
 
     fn misled(&mut self, slot: u32, peer: Peer, first: &[u8]) {
         let what = sniff(first);
         let detail = match self.connections.extra(slot).map(|extra| &extra.via) {
-            None | Some(Via::Socket) => words::wrong_protocol(what, Protocols::MQTT),
+            None => words::wrong_protocol(what, Protocols::MQTT),
             Some(Via::Layers(layers)) if layers.tls().is_some() => words::wrong_inside(what),
             Some(Via::Layers(_)) => "",
             // Nobody comes to QUIC by mistake.
@@ -403,7 +402,6 @@ impl Sockets {
                 self.owing = self.owing + u32::from(layers.owes()) - u32::from(before);
                 read_outcome(took, flags)
             }
-            Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => read(stream, flags, buffer),
             Some((_, _, Extra { via: Via::Pipe(Piped { fault: Some(_), .. }), .. })) => ReadOutcome::Failed,
             Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.near.read(buffer).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
@@ -431,7 +429,6 @@ impl Sockets {
                     }
                 }
             }
-            Some((Some(stream), flags, Extra { via: Via::Socket, .. })) => write(stream, flags, bytes),
             Some((_, _, Extra { via: Via::Pipe(pipe), .. })) => pipe.near.write(bytes).unwrap_or_else(|| {
                 self.again.push((slot, BOTH));
                 WriteOutcome::WouldBlock
