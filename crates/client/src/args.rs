@@ -230,7 +230,7 @@ impl ConnectArgs {
         Target {
             scheme,
             host: self.host.clone().or(url.host.clone()).unwrap_or_else(|| "localhost".into()),
-            port: self.port.or(url.port).unwrap_or(scheme.port()),
+            port: self.port.or(url.port).or(scheme.port()).unwrap_or_default(),
             path: self.ws.clone().or(url.path.clone()).unwrap_or_else(|| "/mqtt".into()),
             socket: self.unix.clone().or(url.socket.clone()).unwrap_or_default(),
             tls: self.tls.options(),

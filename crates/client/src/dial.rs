@@ -13,71 +13,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use breakwater_transport::Scheme;
 use breakwater_transport::tls::{ClientTlsOptions, load_client};
 use rustls::ClientConfig;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use socket::Socket;
-
-/// What a connection runs over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scheme {
-    #[default]
-    Tcp,
-    Tls,
-    Ws,
-    Wss,
-    Quic,
-    Unix,
-}
-
-impl Scheme {
-    /// By the words that people write in front of `://`.
-    pub fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "mqtt" | "tcp" => Self::Tcp,
-            "mqtts" | "tls" | "ssl" => Self::Tls,
-            "ws" => Self::Ws,
-            "wss" => Self::Wss,
-            "quic" => Self::Quic,
-            "unix" => Self::Unix,
-            _ => return None,
-        })
-    }
-
-    /// Where a server listens for it by default.
-    pub fn port(self) -> u16 {
-        match self {
-            Self::Tcp | Self::Unix => 1883,
-            Self::Tls => 8883,
-            Self::Ws => 8083,
-            Self::Wss => 8084,
-            Self::Quic => 14567,
-        }
-    }
-
-    /// As it stands in a URL.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-            Self::Quic => "quic",
-            Self::Unix => "unix",
-        }
-    }
-
-    /// Nothing can be read on the way.
-    pub fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss | Self::Quic)
-    }
-
-    fn is_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-}
 
 /// Where to connect, and over what.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +37,7 @@ pub struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.scheme.word();
+        let word = self.scheme;
         match self.scheme {
             Scheme::Unix => write!(f, "{word}://{}", self.socket.display()),
             _ if self.host.contains(':') => write!(f, "{word}://[{}]:{}", self.host, self.port),

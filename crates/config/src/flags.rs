@@ -67,12 +67,8 @@ fn entry(kind: Scheme, key: &[&str], raw: Raw) -> Entry {
 /// Type, place as `bind` takes it, and the path of a WebSocket.
 fn split(url: &str) -> Result<(Scheme, String, Option<&str>), String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
-    let kind = match scheme {
-        "mqtt" => Scheme::Tcp,
-        "mqtts" | "ssl" => Scheme::Tls,
-        scheme => Scheme::of(scheme).ok_or_else(|| format!("{scheme} is not supported; {SHAPE}"))?,
-    };
-    let web = matches!(kind, Scheme::Ws | Scheme::Wss);
+    let kind = Scheme::parse(scheme).ok_or_else(|| format!("{scheme} is not supported; {SHAPE}"))?;
+    let web = kind.is_websocket();
     let (place, path) = match rest.find('/') {
         Some(at) if web => (&rest[..at], Some(&rest[at..]).filter(|path| *path != "/")),
         _ if kind == Scheme::Unix => (rest, None),
@@ -96,7 +92,10 @@ fn port(place: &str, kind: Scheme) -> Result<String, String> {
     }
     let bare = !place.contains(':') || place.ends_with(']');
     let digits = place.bytes().all(|byte| byte.is_ascii_digit());
-    Ok(if bare && !digits { format!("{place}:{}", kind.port()) } else { place.to_owned() })
+    Ok(match kind.port() {
+        Some(port) if bare && !digits => format!("{place}:{port}"),
+        _ => place.to_owned(),
+    })
 }
 
 #[cfg(test)]

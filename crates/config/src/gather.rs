@@ -100,10 +100,8 @@ impl Gathered {
             self.listen.insert((kind, name.clone()));
         }
         if key.is_empty() && !matches!(entry.raw, Raw::Section) {
-            return Err(format!(
-                "is a section: write [listeners.{kind}.{name}], and below it bind = \"{}\"",
-                kind.port()
-            ));
+            let place = kind.port().map_or_else(|| "mqtt.sock".into(), |port| port.to_string());
+            return Err(format!("is a section: write [listeners.{kind}.{name}], and below it bind = \"{place}\""));
         }
         let section = self.listeners.entry((kind, name)).or_default();
         section.origin.get_or_insert_with(|| entry.origin.clone());

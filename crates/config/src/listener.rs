@@ -4,68 +4,11 @@ mod draft;
 pub(crate) mod read;
 mod table;
 
-use std::fmt;
-
 use breakwater_net::ListenerOptions;
+pub use breakwater_transport::Scheme;
 
 pub(crate) use draft::{Draft, finish};
 pub(crate) use table::{LISTENER_TABLE, VERSION_WORDS, versions};
-
-/// How a listener is reached, by the word that its URL begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scheme {
-    Tcp,
-    Tls,
-    Ws,
-    Wss,
-    Quic,
-    Unix,
-}
-
-impl Scheme {
-    pub const ALL: [Scheme; 6] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Quic, Self::Unix];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-            Self::Quic => "quic",
-            Self::Unix => "unix",
-        }
-    }
-
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The port that everybody knows; none for a unix socket.
-    #[must_use]
-    pub fn port(self) -> u16 {
-        match self {
-            Self::Tcp => 1883,
-            Self::Tls => 8883,
-            Self::Ws => 8083,
-            Self::Wss => 8084,
-            Self::Quic => 14567,
-            Self::Unix => 0,
-        }
-    }
-
-    /// Whether a listener `default` of this type exists by itself.
-    pub(crate) fn by_default(self) -> bool {
-        self != Self::Unix
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// One listener, resolved.
 #[derive(Clone, Debug)]

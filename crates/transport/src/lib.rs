@@ -8,7 +8,10 @@
 
 pub mod layers;
 pub mod proxy;
+mod scheme;
 pub mod sniff;
 pub mod tls;
 pub mod upgrade;
 pub mod ws;
+
+pub use scheme::Scheme;

@@ -26,7 +26,9 @@ pub(super) struct Drafted<'a> {
 pub(super) fn names(gathered: &Gathered, resolved: &Resolved) -> BTreeSet<ListenerName> {
     let mut names: BTreeSet<ListenerName> = gathered.listeners.keys().cloned().collect();
     if resolved.defaults {
-        names.extend(Scheme::ALL.into_iter().filter(|kind| kind.by_default()).map(|kind| (kind, "default".into())));
+        // There is no place where everybody would look for a unix socket.
+        let ports = Scheme::ALL.into_iter().filter(|kind| kind.port().is_some());
+        names.extend(ports.map(|kind| (kind, "default".into())));
     }
     names
 }
@@ -66,8 +68,8 @@ pub(super) fn drafts<'a>(
 
 /// Where a listener `default` listens unless it says otherwise.
 pub(super) fn default_place((kind, name): &ListenerName) -> Option<crate::Value> {
-    let known = kind.by_default() && &**name == "default";
-    known.then(|| crate::Value::List(vec![kind.port().to_string().into()]))
+    let port = kind.port().filter(|_| &**name == "default")?;
+    Some(crate::Value::List(vec![port.to_string().into()]))
 }
 
 /// Checks each listener as a whole, and all of them against each other.
