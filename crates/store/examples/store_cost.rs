@@ -246,7 +246,7 @@ fn start(folder: &Path, what: &str, fill: impl Fn(&Embedded, &Inbox)) {
     copy(folder, &crashed);
     drop(store);
     let before = resident();
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_s());
     let store = open(&crashed, &inbox);
     let opened = started.elapsed();
     let mut found = (0_u64, 0_u64);
@@ -260,7 +260,7 @@ fn start(folder: &Path, what: &str, fill: impl Fn(&Embedded, &Inbox)) {
             Restored::Value { .. } => {}
         })
         .expect("it reads");
-    let usable = started.elapsed();
+    let (usable, cpu) = (started.elapsed(), cpu_s() - cpu);
     let window =
         Question::Queue { session: SessionNumber(1), after: Position(0), messages_max: 100, bytes_max: 1 << 20 };
     let asked = Instant::now();
@@ -272,7 +272,7 @@ fn start(folder: &Path, what: &str, fill: impl Fn(&Embedded, &Inbox)) {
     };
     println!(
         "start: {what}: filled in {filled:.1?} ({memory_full} MiB resident), {} MiB on disk; opened in {opened:.2?}, \
-         {} sessions and {} messages told in {usable:.2?}, {messages} of a queue read in {first:.1?}; {} MiB more resident",
+         {} sessions and {} messages told in {usable:.2?} ({cpu:.2} s on a core), {messages} of a queue read in {first:.1?}; {} MiB more resident",
         size(&crashed) >> 20,
         found.0,
         found.1,
@@ -297,6 +297,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn size(folder: &Path) -> u64 {
     files(folder).iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum()
+}
+
+/// Seconds on a core so far.
+fn cpu_s() -> f64 {
+    let text = fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = text.rsplit_once(')').expect("the name in brackets").1;
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));
+    ticks.sum::<f64>() / 100.0
 }
 
 /// MiB in memory.

@@ -38,15 +38,15 @@ fn closed() -> Unread {
 
 /// A session on its way up through the overlays.
 #[derive(Default)]
-pub(super) struct Merged {
-    pub exists: bool,
-    pub row: Vec<u8>,
-    pub subscriptions: BTreeMap<Box<str>, (u8, u32)>,
-    pub inbound: BTreeSet<u16>,
-    pub outbound: BTreeMap<u16, (OutboundState, Option<u64>)>,
-    pub tally: Tally,
+struct Merged {
+    exists: bool,
+    row: Vec<u8>,
+    subscriptions: BTreeMap<Box<str>, (u8, u32)>,
+    inbound: BTreeSet<u16>,
+    outbound: BTreeMap<u16, (OutboundState, Option<u64>)>,
+    tally: Tally,
     /// Of the queue what an overlay may take out.
-    pub queue: Vec<Entry>,
+    queue: Vec<Entry>,
 }
 
 impl Merged {
@@ -71,7 +71,8 @@ impl Merged {
         }
         for row in index.open_table(OUTBOUND)?.range((number, 0)..=(number, u16::MAX))? {
             let (key, flight) = row?;
-            merged.outbound.extend(outbound(key.value().1, flight.value()));
+            let flight = flight_of(key.value().1, flight.value());
+            merged.outbound.extend(flight.map(|(id, state, message)| (id, (state, message))));
         }
         let tally = index.open_table(TALLIES)?.get(number)?.map_or((0, 0), |tally| tally.value());
         merged.tally = Tally { messages: tally.0, bytes: tally.1 };
@@ -82,7 +83,7 @@ impl Merged {
         Ok(merged)
     }
 
-    pub(super) fn apply(&mut self, delta: &SessionDelta) {
+    fn apply(&mut self, delta: &SessionDelta) {
         let exists = delta.exists(self.exists);
         if delta.removed || !exists {
             *self = Merged::default();
@@ -131,12 +132,12 @@ impl Merged {
         }
     }
 
-    pub(super) fn finish(self, number: u64, epoch: Epoch) -> Result<Option<StoredSession>, Unread> {
+    fn finish(self, number: u64, epoch: Epoch) -> Result<Option<StoredSession>, Unread> {
         if !self.exists {
             return Ok(None);
         }
         let row = read_row(number, &self.row, epoch);
-        let row = row.ok_or_else(|| Unread(format!("the row of session {number} is damaged")))?;
+        let row = row.ok_or_else(|| damaged(number))?;
         Ok(Some(stored(row, self)))
     }
 }
@@ -152,9 +153,27 @@ fn stored(row: SessionRow, merged: Merged) -> StoredSession {
     }
 }
 
-/// A delivery in flight, from its row.
-pub(super) fn outbound(packet_id: u16, row: (u8, u64)) -> Option<(u16, (OutboundState, Option<u64>))> {
-    Some((packet_id, (state_of(row.0)?, (row.1 != 0).then_some(row.1))))
+/// A delivery in flight: packet identifier and row.
+pub(super) fn flight((packet_id, row): (u16, (u8, u64))) -> Option<(u16, OutboundState, Option<Position>)> {
+    let (packet_id, state, message) = flight_of(packet_id, row)?;
+    Some((packet_id, state, message.map(Position)))
+}
+
+fn flight_of(packet_id: u16, row: (u8, u64)) -> Option<(u16, OutboundState, Option<u64>)> {
+    Some((packet_id, state_of(row.0)?, (row.1 != 0).then_some(row.1)))
+}
+
+/// The row of a session, as the index has it.
+pub(super) fn row_of(number: u64, row: &[u8], epoch: Epoch) -> Result<SessionRow, Unread> {
+    let row = match open_row(row) {
+        Row::Sound(bytes) => read_row(number, bytes, epoch),
+        Row::Damaged => None,
+    };
+    row.ok_or_else(|| damaged(number))
+}
+
+fn damaged(number: u64) -> Unread {
+    Unread(format!("the row of session {number} is damaged"))
 }
 
 /// The next entries of a queue.

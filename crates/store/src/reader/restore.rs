@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 
-use breakwater_contract::store::{Restored, Tally};
+use breakwater_contract::store::{Restored, StoredSession, Tally};
 use redb::{ReadableTable as _, StorageError};
 
 use super::{Unread, merge, newest, retained_of};
@@ -34,7 +34,8 @@ fn sessions(shared: &Shared, each: &mut dyn FnMut(Restored)) -> Result<(), Unrea
         .map(|row| {
             row.map(|(key, grant)| {
                 let (owner, filter) = key.value();
-                (owner, (Box::<str>::from(filter), grant.value()))
+                let (options, identifier) = grant.value();
+                (owner, (Box::<str>::from(filter), options, identifier))
             })
         })
         .peekable();
@@ -56,23 +57,19 @@ fn sessions(shared: &Shared, each: &mut dyn FnMut(Restored)) -> Result<(), Unrea
     for row in moment.index.open_table(SESSIONS)?.iter()? {
         let (number, row) = row?;
         let number = number.value();
-        let mut merged = merge::Merged { exists: true, ..merge::Merged::default() };
-        merged.subscriptions = of_session(&mut subscriptions, number)?.into_iter().collect();
-        merged.inbound = of_session(&mut inbound, number)?.into_iter().collect();
-        let flights = of_session(&mut outbound, number)?;
-        merged.outbound = flights.into_iter().filter_map(|(id, row)| merge::outbound(id, row)).collect();
+        let mut session = StoredSession {
+            subscriptions: of_session(&mut subscriptions, number)?,
+            inbound: of_session(&mut inbound, number)?,
+            outbound: of_session(&mut outbound, number)?.into_iter().filter_map(merge::flight).collect(),
+            ..StoredSession::default()
+        };
         if let Some(&(messages, bytes)) = of_session(&mut tallies, number)?.first() {
-            merged.tally = Tally { messages, bytes };
+            session.tally = Tally { messages, bytes };
         }
         if changed.contains(&number) {
             continue;
         }
-        let Row::Sound(bytes) = open_row(row.value()) else {
-            shared.damage(1, &format!("the row of session {number} is damaged: the session is lost"));
-            continue;
-        };
-        merged.row = bytes.to_vec();
-        give(merged.finish(number, shared.epoch));
+        give(merge::row_of(number, row.value(), shared.epoch).map(|row| Some(StoredSession { row, ..session })));
     }
     for number in changed {
         give(merge::session(shared, number));
