@@ -21,7 +21,7 @@ pub(crate) use segment::{BODY_MAX, FOLDER, Span, offset_of, path_of};
 pub(crate) use segment::{FRAME_HEAD, whole_of};
 pub use segment::{Frame, read_frame};
 
-use segment::{HEADER, Header};
+use segment::{HEADER, Header, unfinished_path_of};
 
 /// Where the log is written.
 #[derive(Debug)]
@@ -153,20 +153,23 @@ impl Log {
         Ok(())
     }
 
-    /// A new segment with all that is not synced.
+    /// A new segment with all that is not synced. It gets its name when it is whole: what it replaces may have been on the disk
+    /// before a crash, and been answered.
     fn open_segment(&mut self) -> io::Result<()> {
         let span = Span { first: self.synced, serial: self.next_serial };
         self.next_serial += 1;
-        let path = path_of(span.serial);
-        let file = self.disk.create(&path)?;
+        let (path, unfinished) = (path_of(span.serial), unfinished_path_of(span.serial));
+        let file = self.disk.create(&unfinished)?;
         let mut bytes = Header { serial: span.serial, first: span.first, salt: self.salt }.bytes();
         bytes.extend_from_slice(&self.unsynced);
-        let made = file.write_at(&bytes, 0).and_then(|()| file.sync()).and_then(|()| self.disk.sync_folder(FOLDER));
-        if let Err(fault) = made {
-            // It has no name that lasts and nothing that anybody was told of. If it stays, a start removes it.
-            let _ = self.disk.remove(&path);
+        let written = file.write_at(&bytes, 0).and_then(|()| file.sync());
+        if let Err(fault) = written.and_then(|()| self.disk.rename(&unfinished, &path)) {
+            // If it stays, the next start removes it.
+            let _ = self.disk.remove(&unfinished);
             return Err(fault);
         }
+        // With its name not certain it is not used. The next one begins where it does, and replaces it if it comes back.
+        self.disk.sync_folder(FOLDER).inspect_err(|_| drop(self.disk.remove(&path)))?;
         // A segment that held nothing certain is replaced.
         let kept = self.spans.iter().filter(|old| old.first < span.first).copied();
         self.spans = kept.chain([span]).collect();

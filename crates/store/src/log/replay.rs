@@ -7,7 +7,7 @@
 use std::io;
 
 use super::segment::{
-    BadHeader, FOLDER, FRAME_HEAD, HEADER, Header, Span, claimed_len, path_of, read_frame, serial_of,
+    BadHeader, FOLDER, FRAME_HEAD, HEADER, Header, Span, UNFINISHED, claimed_len, path_of, read_frame, serial_of,
 };
 use crate::disk::Disk;
 use crate::findings::{Findings, OpenFault};
@@ -77,6 +77,13 @@ pub(crate) fn replay(
 fn headers(disk: &dyn Disk, findings: &mut Findings) -> Result<(Vec<Header>, u64), OpenFault> {
     let (mut headers, mut next_serial) = (Vec::new(), 1);
     for name in disk.list(FOLDER)? {
+        if name.ends_with(UNFINISHED) {
+            // If it stays, it is no more than in the way.
+            let _ = disk.remove(&format!("{FOLDER}/{name}"));
+            let serial = serial_of(name.trim_end_matches(UNFINISHED)).unwrap_or(0);
+            next_serial = next_serial.max(serial.saturating_add(1));
+            continue;
+        }
         let Some(serial) = serial_of(&name) else { continue };
         next_serial = next_serial.max(serial.saturating_add(1));
         let path = path_of(serial);

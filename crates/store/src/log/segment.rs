@@ -39,7 +39,10 @@ pub(crate) fn whole_of(disk: &dyn Disk, span: Span, end: u64) -> io::Result<Vec<
     let file = disk.open(&path_of(span.serial))?;
     let there = file.len()?.saturating_sub(HEADER as u64).min(end - span.first);
     let mut bytes = vec![0; usize::try_from(there).map_err(|_| io::ErrorKind::OutOfMemory)?];
-    file.read_at(&mut bytes, HEADER as u64)?;
+    // A crash may have left the header in part.
+    if there > 0 {
+        file.read_at(&mut bytes, HEADER as u64)?;
+    }
     Ok(bytes)
 }
 
@@ -47,6 +50,14 @@ pub(crate) fn whole_of(disk: &dyn Disk, span: Span, end: u64) -> io::Result<Vec<
 pub(crate) fn path_of(serial: u64) -> String {
     format!("{FOLDER}/{serial:010}.seg")
 }
+
+/// Path of a segment that is being made.
+pub(crate) fn unfinished_path_of(serial: u64) -> String {
+    path_of(serial) + UNFINISHED
+}
+
+/// Behind the name of a file that is being made.
+pub(crate) const UNFINISHED: &str = ".new";
 
 /// The serial number in a name.
 pub(crate) fn serial_of(name: &str) -> Option<u64> {

@@ -4,7 +4,7 @@
 use breakwater_contract::store::{Durability, Store as _};
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
 
-use crate::ground::{Chance, Player, Script, Stage, seeds, small};
+use crate::ground::{Act, Chance, Dump, Player, Script, Stage, seeds, small};
 
 const BATCHES: usize = 60;
 
@@ -79,7 +79,7 @@ fn go_on(disk: &SimulatedDisk, script: &Script, seed: u64, first: u64, state: us
     let mut player = Player::new(&stage.engine, &stage.inbox);
     let known = script.states[state].sessions.keys().copied().collect::<Vec<_>>();
     for number in 0..5 {
-        player.submit(&[crate::ground::Act::Push(1_000_000 + number, known.clone())], Durability::Fsync);
+        player.submit(&[Act::Push(1_000_000 + number, known.clone())], Durability::Fsync);
         stage.turn(0);
         assert_eq!(player.completed(), [true]);
     }
@@ -94,6 +94,55 @@ fn go_on(disk: &SimulatedDisk, script: &Script, seed: u64, first: u64, state: us
     let stage = Stage::open(&disk, small()).unwrap();
     assert_eq!(stage.dump(), before, "seed {seed}, step {first}: after the second crash");
     assert!(stage.engine.new_session().0 > known.last().copied().unwrap_or(0));
+}
+
+/// Crashes, and then again at every step of the start and of the first batches after it.
+#[test]
+fn a_crash_while_a_start_sets_things_right_loses_nothing_answered() {
+    for seed in seeds(5) {
+        let script = Script::new(seed, 25);
+        for round in 0..12 {
+            let disk = SimulatedDisk::new();
+            let stage = Stage::open(&disk, small()).unwrap();
+            let played = Script { batches: script.batches[..20 + round % 5].to_vec(), states: Vec::new() };
+            let (durable, given) = play(&stage, &played, 0, &mut Chance::new(seed + round as u64));
+            let crashed = disk.after(Crash::Torn(seed + round as u64));
+            let before = Stage::open(&crashed.after(Crash::Process), small()).unwrap().dump();
+            assert!(script.states[durable..=given].contains(&before));
+            crash_again(&crashed, &before, &format!("seed {seed}, round {round}"));
+        }
+    }
+}
+
+fn crash_again(crashed: &SimulatedDisk, before: &Dump, what: &str) {
+    let known: Vec<u64> = before.sessions.keys().copied().collect();
+    for first in 0.. {
+        let disk = crashed.after(Crash::Process);
+        disk.set_faults(vec![Fault { first, steps: u64::MAX, kind: FaultKind::Power }]);
+        let mut stored = 0;
+        if let Ok(stage) = Stage::open(&disk, small()) {
+            let mut player = Player::new(&stage.engine, &stage.inbox);
+            for number in 0..3 {
+                player.submit(&[Act::Push(1_000_000 + number, known.clone())], Durability::Fsync);
+                stage.turn(number * 100_000);
+                stored += player.completed().iter().filter(|stored| **stored).count();
+            }
+        }
+        let stage = Stage::open(&disk.after(Crash::Scattered(first)), small()).unwrap();
+        let found = stage.dump();
+        let what = format!("{what}, step {first}");
+        assert_eq!(stage.told(), Vec::<String>::new(), "{what}");
+        assert_eq!(found.sessions.keys().copied().collect::<Vec<_>>(), known, "{what}");
+        assert_eq!((&found.retained, &found.values), (&before.retained, &before.values), "{what}");
+        for (number, session) in &found.sessions {
+            let (old, new) = session.queue.split_at(before.sessions[number].queue.len());
+            assert_eq!(old, before.sessions[number].queue, "{what}");
+            assert!((stored..=3).contains(&new.len()), "{what}: {stored} stored, {new:?}");
+        }
+        if disk.steps() < first {
+            break;
+        }
+    }
 }
 
 #[test]
