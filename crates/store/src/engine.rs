@@ -164,8 +164,7 @@ impl Engine {
 
     /// Writes all that was submitted, and brings the index up to date with it.
     pub fn settle(&self, now_ms: u64) {
-        // What is being folded first, then what came since.
-        for _ in 0..2 {
+        for _ in 0..SETTLE_ROUNDS {
             lock(&self.writer).settle(now_ms);
             if !self.fold() {
                 break;
@@ -262,6 +261,9 @@ impl std::fmt::Debug for Engine {
         f.debug_struct("Engine").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
+
+/// Folds that it takes at most to lay everything down: a full queue of submissions takes some, and each may copy a segment.
+const SETTLE_ROUNDS: usize = 64;
 
 /// What the index knows of the store.
 struct Known {

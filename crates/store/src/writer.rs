@@ -182,7 +182,6 @@ impl Writer {
     fn apply(&mut self, start: u64, body: u64) {
         let mut state = self.shared.state();
         state.active.apply(body, self.log.body(start));
-        state.spans = Arc::clone(self.log.spans());
         if state.frozen.is_some() && state.active.bytes > 2 * self.options.fold_bytes {
             self.shared.choked.store(true, Ordering::Relaxed);
         }
@@ -195,11 +194,11 @@ impl Writer {
     /// Writes, and says how it went to whoever looks at the health.
     fn write(&mut self, sync: bool) -> io::Result<()> {
         match self.log.write(sync) {
-            Ok(None) if !self.failing => Ok(()),
             Ok(fault) => {
-                self.failing = false;
-                self.shared.well(Part::Log);
-                self.shared.state().spans = Arc::clone(self.log.spans());
+                self.publish_spans();
+                if std::mem::take(&mut self.failing) {
+                    self.shared.well(Part::Log);
+                }
                 if let Some(fault) = fault {
                     let text =
                         format!("a segment of the log failed ({fault}); what it held was written into a new one");
@@ -247,7 +246,15 @@ impl Writer {
     fn collect(&mut self, covered: u64) {
         let references = self.shared.state().references.clone();
         if self.log.collect(covered, |span| references.contains_key(&span.first)) {
-            self.shared.state().spans = Arc::clone(self.log.spans());
+            self.publish_spans();
+        }
+    }
+
+    /// Before anything in a new segment is applied or folded: what is wanted of it would count for another, and it would go.
+    fn publish_spans(&self) {
+        let mut state = self.shared.state();
+        if !Arc::ptr_eq(&state.spans, self.log.spans()) {
+            state.spans = Arc::clone(self.log.spans());
         }
     }
 }
