@@ -1,5 +1,6 @@
 //! The store with its threads: one writes, one folds, one reads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -66,9 +67,13 @@ impl Embedded {
         step: impl Fn(&Engine, &AtomicBool) + Send + 'static,
     ) -> Result<(), std::io::Error> {
         let (engine, stopping) = (Arc::clone(&self.engine), Arc::clone(&self.stopping));
+        let of_whom = name.to_owned();
         let run = move || {
             while !stopping.load(Ordering::Relaxed) {
-                step(&engine, &stopping);
+                if catch_unwind(AssertUnwindSafe(|| step(&engine, &stopping))).is_err() {
+                    engine.give_up(&of_whom);
+                    return;
+                }
             }
         };
         self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
@@ -93,7 +98,9 @@ impl Drop for Embedded {
             thread.thread().unpark();
             let _ = thread.join();
         }
-        self.engine.settle(ms_since(self.started));
+        if !self.engine.has_given_up() {
+            self.engine.settle(ms_since(self.started));
+        }
     }
 }
 

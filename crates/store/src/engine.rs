@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use breakwater_contract::store::{
-    Answer, Change, Durability, Health, Question, Restored, SessionNumber, Store, Submitted,
+    Answer, Change, Condition, Durability, Health, Question, Restored, SessionNumber, Store, Submitted,
 };
 use breakwater_contract::{Completions, Token};
 use redb::ReadableTable as _;
@@ -24,7 +24,7 @@ use crate::log::{self, Log, Replay};
 use crate::overlay::Overlay;
 use crate::reader::{Asked, Looker, Reader, Unread};
 use crate::record::{Encoder, Epoch};
-use crate::shared::{Shared, State};
+use crate::shared::{Part, Shared, State};
 use crate::tools::{self, Stats};
 use crate::writer::{BATCH_BYTES_MAX, Submission, Writer};
 
@@ -162,6 +162,18 @@ impl Engine {
         self.shared.choked.load(Ordering::Relaxed)
     }
 
+    /// A thread met what can't be: half a change is not to be built upon. Nothing more is taken; the log has what was answered.
+    pub(crate) fn give_up(&self, thread: &str) {
+        self.shared.given_up.store(true, Ordering::Relaxed);
+        let text =
+            format!("a fault of the broker ended {thread}: the store takes nothing more; start the broker again");
+        self.shared.fault(Part::Log, Condition::Failing, text);
+    }
+
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.shared.given_up.load(Ordering::Relaxed)
+    }
+
     /// Writes all that was submitted, and brings the index up to date with it.
     pub fn settle(&self, now_ms: u64) {
         for _ in 0..SETTLE_ROUNDS {
@@ -218,7 +230,7 @@ impl Store for Engine {
     }
 
     fn submit(&self, token: Token, changes: &[Change], durability: Durability) -> Submitted {
-        if self.shared.choked.load(Ordering::Relaxed) {
+        if self.shared.choked.load(Ordering::Relaxed) || self.has_given_up() {
             return Submitted::Refused;
         }
         let mut encoder = Encoder::new(self.shared.epoch);
@@ -240,7 +252,10 @@ impl Store for Engine {
 
     fn ask(&self, token: Token, question: Question) -> Submitted {
         let waiting = self.shared.questions.fetch_add(1, Ordering::Relaxed);
-        if waiting >= self.options.questions_max || self.questions.send(Asked { token, question }).is_err() {
+        if waiting >= self.options.questions_max
+            || self.has_given_up()
+            || self.questions.send(Asked { token, question }).is_err()
+        {
             self.shared.questions.fetch_sub(1, Ordering::Relaxed);
             return Submitted::Refused;
         }

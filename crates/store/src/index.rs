@@ -1,6 +1,6 @@
 //! The index: what the log comes to, up to a position, in a redb file.
 //!
-//! It is brought up to date in one commit at a time, by [`fold`](fold). What is read from it is merged with the overlays of what
+//! It is brought up to date in one commit at a time, by [`fold()`]. What is read from it is merged with the overlays of what
 //! came later. Rows that can be long carry a CRC: redb looks at its checksums at a start, not at each read.
 
 mod backing;

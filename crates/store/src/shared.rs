@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub next_session: AtomicU64,
     /// Too much waits to be folded: nothing is taken any more.
     pub choked: AtomicBool,
+    /// A thread ended that should not have.
+    pub given_up: AtomicBool,
     tell: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -95,6 +97,7 @@ impl Shared {
             questions: AtomicUsize::new(0),
             next_session: AtomicU64::new(next_session),
             choked: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             tell,
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater_contract::store::{Answer, Change, Durability, Position, Question, SessionNumber, Store, Submitted};
+use breakwater_contract::store::{
+    Answer, Change, Condition, Durability, Position, Question, SessionNumber, Store, Submitted,
+};
 use breakwater_contract::{Completion, Completions};
 use breakwater_store::{Disk, Embedded, Engine, Memory, Options, SimulatedDisk};
 
@@ -217,4 +219,27 @@ fn the_threads_of_a_store_answer_what_many_submit() {
         let of_thread: Vec<_> = queue.iter().filter(|number| (**number - 1) / 100 == thread).collect();
         assert!(of_thread.is_sorted(), "what one thread submits stays in order");
     }
+}
+
+#[test]
+fn a_store_whose_thread_met_a_fault_takes_nothing_more_and_lost_nothing() {
+    struct Faulty;
+    impl Completions for Faulty {
+        fn complete(&self, _: Completion) {
+            panic!("what can't be");
+        }
+    }
+    let disk = SimulatedDisk::new();
+    let store = Embedded::open(Arc::new(disk.clone()), small(), Arc::new(Faulty), Box::new(|_| {})).unwrap();
+    let session = Change::Session(Box::new(row(1, 1)));
+    assert_eq!(store.submit(token(0), std::slice::from_ref(&session), Durability::Fsync), Submitted::Pending);
+    while store.health().condition == Condition::Well {
+        std::thread::yield_now();
+    }
+    assert!(store.health().fault.contains("start the broker again"), "{}", store.health().fault);
+    assert_eq!(store.submit(token(0), &[session], Durability::Fsync), Submitted::Refused);
+    assert_eq!(store.ask(token(0), Question::Session(SessionNumber(1))), Submitted::Refused);
+    drop(store);
+    let store = Embedded::open(Arc::new(disk), small(), Arc::new(Inbox::default()), Box::new(|_| {})).unwrap();
+    assert!(matches!(store.engine().answer(&Question::Session(SessionNumber(1))), Answer::Session(Some(_))));
 }
