@@ -17,7 +17,7 @@ pub mod tap;
 pub use auth::{Action, AuthRequest, AuthStep, Authenticator, Authorizer, Certificate, Identity, Principal, Verdict};
 pub use cluster::Cluster;
 pub use control::{Command, Control, Handoff, HttpStream, Kicked, Lost, Revoked, Visit};
-pub use metric::{Counters, Gauge, ListenerMetric, Metric};
+pub use metric::{Counters, Gauge, ListenerMetric, Metric, ShardTimes};
 pub use store::Store;
 pub use tap::Tap;
 

@@ -57,6 +57,12 @@ metrics! {
 }
 
 metrics! {
+    /// How long something takes in each shard: a histogram.
+    ShardTimes:
+    Turn => "shard_turn_seconds", "seconds", "How long the turns of a shard take: nobody on it is served meanwhile (a histogram; the label shard).";
+}
+
+metrics! {
     /// One counter of a shard.
     Metric:
     ConnectionsAccepted => "connections_accepted_total", "connections", "Connections accepted from the network.";

@@ -1,6 +1,6 @@
 //! The clock of a node: milliseconds since its start, the same at all shards.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use breakwater_proto::time::Instant;
 
@@ -14,6 +14,8 @@ pub(crate) struct Clock {
     /// Wall clock at the origin, read again now and then because it may be set.
     unix_origin_ms: u64,
     refresh_at: u64,
+    /// What the last reading showed, to the nanosecond.
+    last: Duration,
 }
 
 /// The wall clock is read that often, in milliseconds.
@@ -25,25 +27,31 @@ impl Origin {
         Self(std::time::Instant::now())
     }
 
-    fn elapsed_ms(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    fn elapsed(self) -> Duration {
+        self.0.elapsed()
     }
 }
 
 impl Clock {
     pub(crate) fn new(origin: Origin) -> Self {
-        Self { origin, unix_origin_ms: 0, refresh_at: 0 }
+        Self { origin, unix_origin_ms: 0, refresh_at: 0, last: Duration::ZERO }
     }
 
     /// Reads the clock, once per turn: since the start, and the wall clock in milliseconds since 1970.
     pub(crate) fn read(&mut self) -> (Instant, u64) {
-        let now = self.origin.elapsed_ms();
+        self.last = self.origin.elapsed();
+        let now = u64::try_from(self.last.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         if now >= self.refresh_at {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.unix_origin_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).saturating_sub(now);
             self.refresh_at = now + REFRESH_MS;
         }
         (Instant(now), self.unix_origin_ms + now)
+    }
+
+    /// Time since the last reading.
+    pub(crate) fn since(&self) -> Duration {
+        self.origin.elapsed().saturating_sub(self.last)
     }
 }
 

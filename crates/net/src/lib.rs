@@ -41,6 +41,7 @@ mod sockets;
 mod status;
 mod token;
 mod turn;
+mod turn_times;
 #[cfg(unix)]
 mod unix;
 
@@ -57,6 +58,7 @@ pub use refusal::Refusal;
 pub use sockets::{Sockets, Transport};
 pub use status::ListenerStatus;
 pub use turn::Engine;
+pub use turn_times::{TURN_BOUNDS_US, TurnCounts};
 
 use breakwater_shard::Event;
 

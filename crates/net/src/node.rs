@@ -29,6 +29,7 @@ use crate::recheck::Rechecks;
 use crate::sockets::{Post, Sockets};
 use crate::token::Watched;
 use crate::turn::{EVENTS, Engine, Loop};
+use crate::turn_times::{TurnCounts, TurnTimes};
 use crate::{Journal, Options, ring};
 
 /// Parcels that a ring holds before its sender keeps the rest. A batch per turn is the rule, so this is many turns.
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     /// By shard.
     pub(crate) orders: Box<[Orders]>,
     pub(crate) book: Mutex<Book>,
+    /// By shard.
+    pub(crate) turn_times: Box<[TurnTimes]>,
     /// Connections of the whole node.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) stop: Stop,
@@ -88,6 +91,7 @@ pub fn start<E: Engine>(
     let inner = Arc::new(Inner {
         bells: Arc::clone(&bells),
         orders: (0..shards).map(|_| Orders::default()).collect(),
+        turn_times: (0..shards).map(|_| TurnTimes::default()).collect(),
         book: Mutex::default(),
         open: Arc::default(),
         stop: Stop::new(shards),
@@ -176,6 +180,12 @@ impl Handle {
     /// Names who serves HTTP that comes to listeners which are open to it. `false`: somebody does already.
     pub fn set_handoff(&self, handoff: Arc<dyn Handoff>) -> bool {
         self.inner.handoff.set(handoff).is_ok()
+    }
+
+    /// How long the turns of each shard have taken.
+    #[must_use]
+    pub fn turn_times(&self) -> Vec<TurnCounts> {
+        self.inner.turn_times.iter().map(TurnTimes::read).collect()
     }
 
     /// Where proofs for an ACME server are put, so that every listener with TLS answers its questions.

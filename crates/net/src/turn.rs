@@ -143,6 +143,7 @@ impl<E: Engine> Loop<E> {
             self.sockets.end_of_turn();
             self.known.look(now, |listener| self.engine.forget_profile(listener));
             self.sockets.watch_fresh(|slot, ready| self.told.push((slot, ready)));
+            self.node.turn_times[self.shard].note(self.clock.since());
             if self.stopping && self.has_finished(now) {
                 self.orders().close();
                 self.node.docks.close(self.shard as ShardId);

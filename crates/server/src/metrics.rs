@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-use breakwater_contract::{Gauge, ListenerMetric, Metric};
-use breakwater_net::{ListenerStatus, Refusal};
+use breakwater_contract::{Gauge, ListenerMetric, Metric, ShardTimes};
+use breakwater_net::{ListenerStatus, Refusal, TURN_BOUNDS_US, TurnCounts};
 use breakwater_router::RouterCounts;
 use breakwater_shard::Pages;
 
@@ -16,6 +16,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) pages: &'a Pages,
     pub(crate) counts: RouterCounts,
     pub(crate) listeners: &'a [ListenerStatus],
+    /// By shard.
+    pub(crate) turns: &'a [TurnCounts],
     pub(crate) started_unix_s: u64,
 }
 
@@ -46,7 +48,27 @@ pub(crate) fn page(seen: &Seen<'_>) -> String {
         family(&mut text, metric.name(), metric.help());
         rows.iter().for_each(|(name, row)| of_listener(&mut text, *metric, name, row));
     }
+    for times in ShardTimes::ALL {
+        let _ = writeln!(text, "# HELP {PREFIX}{0} {1}\n# TYPE {PREFIX}{0} histogram", times.name(), times.help());
+        for (shard, counts) in seen.turns.iter().enumerate() {
+            histogram(&mut text, times.name(), &shard.to_string(), counts);
+        }
+    }
     text
+}
+
+fn histogram(text: &mut String, name: &str, shard: &str, turns: &TurnCounts) {
+    let shard = ("shard", shard);
+    let mut so_far = 0;
+    for (count, bound) in turns.counts.iter().zip(TURN_BOUNDS_US) {
+        so_far += count;
+        let bound = (bound as f64 / 1e6).to_string();
+        sample(text, &format!("{name}_bucket"), &[shard, ("le", &bound)], so_far);
+    }
+    let all: u64 = turns.counts.iter().sum();
+    sample(text, &format!("{name}_bucket"), &[shard, ("le", "+Inf")], all);
+    sample(text, &format!("{name}_sum"), &[shard], turns.sum_ns as f64 / 1e9);
+    sample(text, &format!("{name}_count"), &[shard], all);
 }
 
 fn value(seen: &Seen<'_>, gauge: Gauge) -> u64 {
@@ -149,7 +171,10 @@ mod tests {
             listener("tls.default", false, &[500]),
             listener("tcp.a", true, &[]),
         ];
-        page(&Seen { pages: &pages, counts: router.counts(), listeners: &listeners, started_unix_s: 7 })
+        let mut turns = TurnCounts { sum_ns: 1_500_000, ..TurnCounts::default() };
+        (turns.counts[0], turns.counts[2]) = (3, 4);
+        let turns = [turns, TurnCounts::default()];
+        page(&Seen { pages: &pages, counts: router.counts(), listeners: &listeners, turns: &turns, started_unix_s: 7 })
     }
 
     #[test]
@@ -158,12 +183,15 @@ mod tests {
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a name and a type");
-                assert!(kind == if name.ends_with("_total") { "counter" } else { "gauge" }, "{line}");
+                let simple = if name.ends_with("_total") { "counter" } else { "gauge" };
+                assert!(kind == simple || (kind == "histogram" && !name.ends_with("_total")), "{line}");
                 assert!(seen.insert(name), "{name} comes twice");
                 family = name;
             } else if !line.starts_with("# HELP breakwater_") {
                 let (series, value) = line.rsplit_once(' ').expect("a series and a value");
-                assert_eq!(series.split('{').next(), Some(family), "{line}");
+                let name = series.split('{').next().unwrap_or_default();
+                let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                assert!(name == family || of_histogram == Some(family), "{line}");
                 assert!(value.parse::<f64>().is_ok() && (!series.contains('{') || series.ends_with("\"}")), "{line}");
                 assert!(series == family || seen.insert(series), "{series} comes twice");
             }
@@ -189,12 +217,27 @@ mod tests {
     }
 
     #[test]
+    fn turns_are_a_histogram_whose_classes_add_up() {
+        let text = shown();
+        for line in [
+            "breakwater_shard_turn_seconds_bucket{shard=\"0\",le=\"0.00001\"} 3",
+            "breakwater_shard_turn_seconds_bucket{shard=\"0\",le=\"0.00005\"} 7",
+            "breakwater_shard_turn_seconds_bucket{shard=\"0\",le=\"+Inf\"} 7",
+            "breakwater_shard_turn_seconds_sum{shard=\"0\"} 0.0015",
+            "breakwater_shard_turn_seconds_count{shard=\"1\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
     fn every_metric_has_its_row_on_the_page_of_the_manual() {
         let page = include_str!("../../../docs/metrics.md");
         let gauges = Gauge::ALL.iter().map(|metric| (metric.name(), metric.help()));
         let listeners = ListenerMetric::ALL.iter().map(|metric| (metric.name(), metric.help()));
         let counters = Metric::ALL.iter().map(|metric| (metric.name(), metric.help()));
-        for (name, help) in gauges.chain(listeners).chain(counters) {
+        let times = ShardTimes::ALL.iter().map(|metric| (metric.name(), metric.help()));
+        for (name, help) in gauges.chain(listeners).chain(times).chain(counters) {
             let row = format!("| `{PREFIX}{name}` | {help} |");
             assert!(page.contains(&row), "docs/metrics.md lacks: {row}");
         }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::Broker;
+
 pub(super) struct Attack {
     pub(super) name: &'static str,
     /// For the table.
@@ -19,6 +21,8 @@ pub(super) struct Attack {
     threads: &'static [fn(u16, &AtomicBool)],
     /// `breakwater bench` with these arguments.
     bench: &'static [&'static str],
+    /// It goes to the listener that speaks TLS.
+    tls: bool,
 }
 
 impl Attack {
@@ -28,42 +32,55 @@ impl Attack {
 }
 
 pub(super) const ATTACKS: &[Attack] = &[
-    Attack { name: "quiet", text: "nobody", threads: &[], bench: &[] },
+    Attack { name: "quiet", text: "nobody", threads: &[], bench: &[], tls: false },
     Attack {
         name: "ping flood",
         text: "four clients send PINGREQ as fast as they can",
         threads: &[ping_flood, ping_flood, ping_flood, ping_flood],
         bench: &[],
+        tls: false,
     },
     Attack {
         name: "subscribe flood",
         text: "four clients subscribe and unsubscribe as fast as they can",
         threads: &[subscribe_flood, subscribe_flood, subscribe_flood, subscribe_flood],
         bench: &[],
+        tls: false,
     },
     Attack {
         name: "readers of # that stall",
         text: "20 readers of `#` that never read, and 10,000 messages of 1 KiB per second",
         threads: &[stalled_readers],
         bench: &["pair", "--rate", "10000", "--size", "1024", "--duration", "600", "--topic", "flood"],
+        tls: false,
     },
     Attack {
         name: "slow loris",
         text: "5,000 connections that send one byte of a CONNECT per second",
         threads: &[slow_loris],
         bench: &[],
+        tls: false,
     },
     Attack {
         name: "connect flood",
         text: "clients that connect and leave, as fast as they can",
         threads: &[],
         bench: &["conn", "-n", "1000", "--cycles", "100000", "--sources", "100"],
+        tls: false,
+    },
+    Attack {
+        name: "handshake storm",
+        text: "TLS handshakes with the listener beside, as fast as one core of the generator makes them",
+        threads: &[],
+        bench: &["conn", "-n", "1000", "--cycles", "100000", "--sources", "100"],
+        tls: true,
     },
     Attack {
         name: "fan-out 1:1000",
         text: "fan-out 1 to 1,000, 100,000 deliveries per second",
         threads: &[],
         bench: &["fan-out", "-n", "1000", "--rate", "100", "--duration", "600", "--topic", "fan"],
+        tls: false,
     },
 ];
 
@@ -75,7 +92,8 @@ pub(super) struct Attacker {
 }
 
 impl Attacker {
-    pub(super) fn start(attack: &Attack, broker: &Path, port: u16) -> Result<Self> {
+    pub(super) fn start(attack: &Attack, broker: &Path, target: &Broker) -> Result<Self> {
+        let port = if attack.tls { target.tls_port } else { target.port };
         let over = Arc::new(AtomicBool::new(false));
         let threads = attack.threads.iter().map(|work| {
             let over = Arc::clone(&over);
@@ -89,6 +107,9 @@ impl Attacker {
             let mut command = Command::new(broker);
             command.arg("bench").args(attack.bench).args(["--quiet", "--id-prefix", "bad"]);
             command.args(["--port", &port.to_string()]);
+            if attack.tls {
+                command.args(["--over", "tls", "--cafile"]).arg(target.authority());
+            }
             Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
         };
         Ok(Self { over, threads, bench })

@@ -68,6 +68,7 @@ impl Running {
             pages: &self.pages,
             counts: self.router.counts(),
             listeners: &self.handle.listeners(),
+            turns: &self.handle.turn_times(),
             started_unix_s: clock::now_s().saturating_sub(self.started.elapsed().as_secs()),
         })
     }
