@@ -8,7 +8,7 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 
-use breakwater_transport::tls::{Progress, Tls, TlsFault, Window};
+use breakwater_transport::tls::{Challenges, Progress, Proof, Tls, TlsFault, Window};
 use libfuzzer_sys::fuzz_target;
 use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::aws_lc_rs;
@@ -42,6 +42,13 @@ static CONFIGS: LazyLock<[(Arc<ServerConfig>, Arc<ClientConfig>); 2]> = LazyLock
         client.resumption = Resumption::disabled();
         (Arc::new(server), Arc::new(client))
     })
+});
+
+/// A name is being proven to an ACME server all the time.
+static CHALLENGES: LazyLock<(Challenges, Proof)> = LazyLock::new(|| {
+    let challenges = Challenges::default();
+    let proof = challenges.prove("localhost", &[7; 32]).unwrap();
+    (challenges, proof)
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -79,7 +86,7 @@ impl Game {
         let mut client = ClientConnection::new(client.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
         client.set_buffer_limit(None);
         Self {
-            server: Tls::server(server.clone()).unwrap(),
+            server: Tls::server(server.clone()).unwrap().answering(CHALLENGES.0.clone()),
             client,
             said: Vec::new(),
             heard: Vec::new(),
