@@ -71,6 +71,22 @@ fn a_slow_session_does_not_keep_the_segments_that_it_has_a_message_in() {
 }
 
 #[test]
+fn a_store_that_is_opened_and_closed_leaves_everything_as_it_was() {
+    let disk = SimulatedDisk::new();
+    let stage = Stage::open(&disk, small()).unwrap();
+    let mut player = Player::new(&stage.engine, &stage.inbox);
+    player.submit(&[Act::Plain(Change::Session(Box::new(row(1, 1))))], Durability::Fsync);
+    stage.engine.settle(1);
+    drop(stage);
+    let before = disk.paths();
+    for _ in 0..3 {
+        let stage = Stage::open(&disk, small()).unwrap();
+        stage.engine.settle(1);
+    }
+    assert_eq!(disk.paths(), before);
+}
+
+#[test]
 fn an_overlay_that_is_full_lets_submitters_wait_until_it_is_folded() {
     let disk = SimulatedDisk::new();
     let options = breakwater_store::Options { fold_bytes: 4000, ..small() };
