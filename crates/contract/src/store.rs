@@ -81,7 +81,8 @@ pub struct SessionRow {
     pub attributes: Box<[u8]>,
 }
 
-/// One change. Changes of a session that does not exist do nothing.
+/// One change. Changes of a session that does not exist do nothing; a session begins with its row, and whoever makes it says
+/// nothing of it before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A message, once, and the sessions whose queues it joins.
@@ -158,7 +159,8 @@ pub enum Change {
     },
     /// A retained message is set. Of several for a topic the highest revision wins.
     Retain(Box<Retained>),
-    /// A topic has no retained message.
+    /// A topic has no retained message. A revision that is lower and comes later is still recognised for as long as the shards may
+    /// disagree about which came first: seconds, not for ever.
     Unretain {
         /// Topic.
         topic: Box<str>,

@@ -64,6 +64,8 @@ pub(crate) struct QueueDelta {
 pub(crate) struct RetainedDelta {
     pub revision: u64,
     pub stored: Option<Box<[u8]>>,
+    /// From the overlay before.
+    pub inherited: bool,
 }
 
 /// A copy of a message elsewhere in the log.
@@ -82,6 +84,16 @@ impl Overlay {
     /// An empty one that begins at a position.
     pub(crate) fn at(from: u64) -> Overlay {
         Overlay { from, to: from, ..Overlay::default() }
+    }
+
+    /// The one that follows this. It remembers which topics were cleared: the index does not, and a message that was set before
+    /// that, on another shard, may still be on its way.
+    pub(crate) fn next(&self) -> Overlay {
+        let mut next = Overlay::at(self.to);
+        for (topic, delta) in self.retained.iter().filter(|(_, delta)| delta.stored.is_none() && !delta.inherited) {
+            next.retain(topic.clone(), RetainedDelta { inherited: true, ..delta.clone() });
+        }
+        next
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -150,10 +162,12 @@ impl Overlay {
             }
             Record::Retain { revision, retained } => {
                 if let Some(topic) = retained_topic(retained) {
-                    self.retain(topic, RetainedDelta { revision, stored: Some(retained.into()) });
+                    self.retain(topic, RetainedDelta { revision, stored: Some(retained.into()), inherited: false });
                 }
             }
-            Record::Unretain { topic, revision } => self.retain(topic.into(), RetainedDelta { revision, stored: None }),
+            Record::Unretain { topic, revision } => {
+                self.retain(topic.into(), RetainedDelta { revision, stored: None, inherited: false })
+            }
             Record::Value { table, key, value } => {
                 self.bytes += table.len() + key.len() + value.map_or(0, <[u8]>::len) + ENTRY_BYTES;
                 self.values.insert((table.into(), key.into()), value.map(Into::into));

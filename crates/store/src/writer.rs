@@ -235,7 +235,7 @@ impl Writer {
             self.frozen_at_ms = now_ms;
             let mut state = self.shared.state();
             let State { active, frozen, .. } = &mut *state;
-            let next = Overlay::at(active.to);
+            let next = active.next();
             *frozen = Some(Arc::new(std::mem::replace(active, next)));
             drop(state);
             let _ = self.bell.send(());

@@ -1,10 +1,10 @@
 //! A crash at any step: what was answered is there, nothing is there in part, and nothing that came later is there without what
 //! came before.
 
-use breakwater_contract::store::{Durability, Store as _};
+use breakwater_contract::store::{Answer, Change, Durability, Question, Retained, Store as _};
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
 
-use crate::ground::{Act, Chance, Dump, Player, Script, Stage, seeds, small};
+use crate::ground::{Act, Chance, Dump, Player, Script, Stage, message, seeds, small};
 
 const BATCHES: usize = 60;
 
@@ -97,6 +97,28 @@ fn go_on(disk: &SimulatedDisk, script: &Script, seed: u64, first: u64, state: us
     let stage = Stage::open(&disk, small()).unwrap();
     assert_eq!(stage.dump(), before, "seed {seed}, step {first}: after the second crash");
     assert!(stage.engine.new_session().0 > known.last().copied().unwrap_or(0));
+}
+
+#[test]
+fn a_topic_that_was_cleared_stays_so_when_what_was_set_before_comes_after_a_fold() {
+    let stage = Stage::open(&SimulatedDisk::new(), small()).unwrap();
+    let mut player = Player::new(&stage.engine, &stage.inbox);
+    let set = |revision| {
+        let retained = Retained { message: message(1, "r/1"), revision, set_unix_ms: 0, by: "".into() };
+        Act::Plain(Change::Retain(Box::new(retained)))
+    };
+    player.submit(&[set(6)], Durability::Fsync);
+    stage.engine.settle(1);
+    player.submit(&[Act::Plain(Change::Unretain { topic: "r/1".into(), revision: 8 })], Durability::Fsync);
+    stage.engine.settle(2);
+    player.submit(&[set(7)], Durability::Fsync);
+    stage.engine.write(3, std::time::Duration::ZERO);
+    assert_eq!(stage.engine.answer(&Question::Retained("r/1".into())), Answer::Retained(None));
+    stage.engine.settle(3);
+    assert_eq!(stage.engine.answer(&Question::Retained("r/1".into())), Answer::Retained(None));
+    player.submit(&[set(9)], Durability::Fsync);
+    stage.engine.settle(4);
+    assert_eq!(stage.dump().retained.len(), 1);
 }
 
 /// Crashes, and then again at every step of the start and of the first batches after it.
