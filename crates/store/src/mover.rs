@@ -13,7 +13,7 @@ use redb::ReadTransaction;
 
 use crate::index::{QUEUES, queue_entries};
 use crate::log::{FRAME_HEAD, Span, path_of, read_frame, whole_of};
-use crate::record::{Record, Records, put_moved};
+use crate::record::{Record, Records, put_moved, stored_message};
 use crate::shared::Shared;
 use crate::writer::Submission;
 
@@ -77,12 +77,16 @@ impl Mover {
         while let Some(frame) =
             bytes.get(at..).and_then(|rest| read_frame(rest, span.first + at as u64, self.shared.salt))
         {
-            for record in Records::new(frame.body, frame.position + FRAME_HEAD as u64) {
-                let (name, message, sessions) = match record {
-                    Record::Message { at, message, sessions } => (at, message, sessions),
-                    Record::Moved { name, message, sessions, .. } => (name, message, sessions),
+            let start = frame.position + FRAME_HEAD as u64;
+            for record in Records::new(frame.body, start) {
+                let (at, name, sessions) = match record {
+                    Record::Message { at, sessions, .. } => (at, at, sessions),
+                    Record::Moved { at, name, sessions } => (at, name, sessions),
                     _ => continue,
                 };
+                // Looked at by its own CRC, so that a copy never makes good what is not.
+                let offset = usize::try_from(at - start).unwrap_or(usize::MAX);
+                let Some(message) = frame.body.get(offset..).and_then(stored_message) else { continue };
                 let mut left = Vec::new();
                 for session in sessions {
                     if wanted.has(session, name)? {

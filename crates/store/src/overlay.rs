@@ -119,7 +119,7 @@ impl Overlay {
                     self.bytes += size_of::<Entry>();
                 }
             }
-            Record::Moved { at, name, sessions, .. } => {
+            Record::Moved { at, name, sessions } => {
                 self.moved.push(MovedDelta { name, at, sessions: sessions.collect() });
                 self.bytes += 2 * ENTRY_BYTES;
             }

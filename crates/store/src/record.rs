@@ -292,7 +292,7 @@ pub(crate) fn state_of(byte: u8) -> Option<OutboundState> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
     Message { at: u64, message: Stamped<'a>, sessions: Ascending<'a> },
-    Moved { at: u64, name: u64, message: Stamped<'a>, sessions: Ascending<'a> },
+    Moved { at: u64, name: u64, sessions: Ascending<'a> },
     Forget { session: u64, messages: Ascending<'a> },
     ForgetThrough { session: u64, last: u64 },
     Session { session: u64, row: &'a [u8] },
@@ -334,7 +334,8 @@ impl<'a> Records<'a> {
             MESSAGE => Record::Message { at, message: take_message(reader)?, sessions: reader.ascending()? },
             MOVED => {
                 let name = reader.number()?;
-                Record::Moved { at, name, message: take_message(reader)?, sessions: reader.ascending()? }
+                take_message(reader)?;
+                Record::Moved { at, name, sessions: reader.ascending()? }
             }
             FORGET => Record::Forget { session: reader.number()?, messages: reader.ascending()? },
             FORGET_THROUGH => Record::ForgetThrough { session: reader.number()?, last: reader.number()? },
