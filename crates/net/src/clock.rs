@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use breakwater_proto::time::Instant;
 
-/// One origin for all shards of a node, so that instants can travel between them.
+/// One origin for all shards of a node, so that instants can travel between them. Whoever keeps instants for longer than the
+/// process lives asks it what they are in Unix time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin(std::time::Instant);
+pub struct Origin(std::time::Instant);
 
 /// One shard's view of the clock.
 pub(crate) struct Clock {
@@ -23,8 +24,21 @@ const REFRESH_MS: u64 = 1000;
 
 impl Origin {
     /// Starts the clock. One, not zero: zero is "never" in some places.
-    pub(crate) fn start() -> Self {
+    #[must_use]
+    pub fn start() -> Self {
         Self(std::time::Instant::now())
+    }
+
+    /// What the clock shows.
+    #[must_use]
+    pub fn now(self) -> Instant {
+        Instant(shown(self.elapsed()))
+    }
+
+    /// Unix time, in milliseconds, at which the clock would have shown zero.
+    #[must_use]
+    pub fn unix_ms(self) -> u64 {
+        unix_now_ms().saturating_sub(self.now().0)
     }
 
     fn elapsed(self) -> Duration {
@@ -40,10 +54,9 @@ impl Clock {
     /// Reads the clock, once per turn: since the start, and the wall clock in milliseconds since 1970.
     pub(crate) fn read(&mut self) -> (Instant, u64) {
         self.last = self.origin.elapsed();
-        let now = u64::try_from(self.last.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let now = shown(self.last);
         if now >= self.refresh_at {
-            let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.unix_origin_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).saturating_sub(now);
+            self.unix_origin_ms = unix_now_ms().saturating_sub(now);
             self.refresh_at = now + REFRESH_MS;
         }
         (Instant(now), self.unix_origin_ms + now)
@@ -53,6 +66,16 @@ impl Clock {
     pub(crate) fn since(&self) -> Duration {
         self.origin.elapsed().saturating_sub(self.last)
     }
+}
+
+/// Milliseconds, from 1 on.
+fn shown(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+fn unix_now_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

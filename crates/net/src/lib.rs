@@ -46,12 +46,13 @@ mod turn_times;
 mod unix;
 
 pub use bind_fault::{BindCause, BindFault};
+pub use clock::Origin;
 pub use inherited::take_inherited;
 pub use listen::{BoundTo, Listening, bind};
 pub use listener::{
     AccessRule, Bind, Ending, ListenerOptions, Protocols, ProxyOptions, QuicOptions, SocketOptions, WebSocketOptions,
 };
-pub use node::{Handle, Node, start};
+pub use node::{Handle, Node, start, start_at};
 pub use ocsp::{OcspNote, Stapler};
 pub use open_files::{raise_open_files, running_out};
 pub use refusal::Refusal;

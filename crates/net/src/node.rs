@@ -83,6 +83,18 @@ pub fn start<E: Engine>(
     engine: impl Fn(ShardId, Instant) -> E + Send + Sync + 'static,
     journal: impl Fn(ShardId) -> Box<dyn Journal>,
 ) -> io::Result<Node> {
+    start_at(Origin::start(), listening, shards, options, engine, journal)
+}
+
+/// As [`start`], with a clock that runs already.
+pub fn start_at<E: Engine>(
+    origin: Origin,
+    listening: Vec<Listening>,
+    shards: u16,
+    options: &Options,
+    engine: impl Fn(ShardId, Instant) -> E + Send + Sync + 'static,
+    journal: impl Fn(ShardId) -> Box<dyn Journal>,
+) -> io::Result<Node> {
     let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
     let bell = |poll| Bell::new(poll, Watched::Bell.token());
     let bells: Arc<[Bell]> = polls.iter().map(bell).collect::<io::Result<Vec<_>>>()?.into();
@@ -101,7 +113,7 @@ pub fn start<E: Engine>(
         pool: Pool::default(),
         handoff: OnceLock::new(),
         challenges: Challenges::default(),
-        origin: Origin::start(),
+        origin,
     });
     let handle = Handle { inner };
     for listening in listening {
