@@ -39,7 +39,9 @@ pub use locate::{CONFIG_VARIABLE, DATA_VARIABLE, data, file};
 pub use plan::{Change, Plan, Step, plan};
 pub use raw::{Fault, Origin};
 pub use reference::reference;
-pub use resolve::{Authentication, Effective, OnRebind, Reload, Resolved, Sources, WhenUnavailable, resolve};
+pub use resolve::{
+    Authentication, Effective, Lasting, OnRebind, Reload, Resolved, Sources, StoreSettings, WhenUnavailable, resolve,
+};
 pub use setting::{Applies, Setting, Store};
 pub use show::{explain, show};
 pub use surroundings::{Surroundings, read_bounded};

@@ -45,6 +45,7 @@ pub struct Resolved {
     /// How long a stop may take before connections that don't drain are cut.
     pub drain: Duration,
     pub authentication: Authentication,
+    pub store: StoreSettings,
     pub reload: Reload,
     /// The default listeners exist without being written down.
     pub defaults: bool,
@@ -68,6 +69,33 @@ pub struct Authentication {
     pub hashing_threads: Option<u16>,
     /// Users whose right password is remembered.
     pub remembered_max: u32,
+}
+
+/// What outlasts the process, and how much room that may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSettings {
+    pub durability: Lasting,
+    /// How long the first change waits for others.
+    pub commit_delay_ms: u64,
+    pub segment_bytes: u64,
+    /// For what is not in the index yet.
+    pub memory_bytes: u64,
+    /// For what the index has read.
+    pub cache_bytes: u64,
+    /// What may wait to be written.
+    pub waiting_bytes: u64,
+}
+
+/// What an acknowledgement promises of what has to last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lasting {
+    /// The disk has it.
+    #[default]
+    Fsync,
+    /// The operating system has it.
+    Os,
+    /// Nothing outlasts the process.
+    Memory,
 }
 
 /// How a changed file is taken up.

@@ -8,7 +8,7 @@ use breakwater_session::{Limits, QueueFull};
 
 use crate::listener::{VERSION_WORDS, versions};
 use crate::setting::Store;
-use crate::{Applies, Kind, OnRebind, Resolved, Setting, Value, WhenUnavailable};
+use crate::{Applies, Kind, Lasting, OnRebind, Resolved, Setting, Value, WhenUnavailable};
 use Applies::{Live, NewConnections, Restart};
 
 const STRATEGIES: [(&str, Strategy); 7] = [
@@ -197,6 +197,27 @@ table! {
 "retained.per_turn", count(1, 1_000_000), "256", Restart,
     "Retained messages sent to one new subscriber before others get their turn.",
     node |to, value| to.shard.retained_per_turn = value.number() as u32;
+
+"store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", Restart,
+    "What is true of a retained message before it is acknowledged: the disk has it, or the operating system has it (a power \
+     cut may take the last seconds). With `memory` nothing outlasts the process.",
+    node |to, value| to.store.durability = [Lasting::Fsync, Lasting::Os, Lasting::Memory][(value.number() as usize).min(2)];
+"store.commit_delay", Kind::Duration { min_ms: 0, max_ms: 1000 }, "0ms", Restart,
+    "How long the first change waits for others, so that one write and one sync do for more of them. What comes while the disk \
+     syncs goes together anyway.",
+    node |to, value| to.store.commit_delay_ms = value.number();
+"store.segment_size", bytes(1 << 20, 1 << 30), "64MB", Restart,
+    "Length from which a file of the log takes nothing more.",
+    node |to, value| to.store.segment_bytes = value.number();
+"store.memory", bytes(1 << 20, 16 << 30), "32MB", Restart,
+    "Memory for changes that are in the log and not in the index yet. At twice that nothing more is taken.",
+    node |to, value| to.store.memory_bytes = value.number();
+"store.cache", bytes(1 << 20, 64 << 30), "32MB", Restart,
+    "Memory for what the index has read.",
+    node |to, value| to.store.cache_bytes = value.number();
+"store.max_waiting", bytes(1 << 20, 16 << 30), "64MB", Restart,
+    "Bytes that may wait to be written. What comes on top of that is refused.",
+    node |to, value| to.store.waiting_bytes = value.number();
 
 "shared.strategy", Kind::Choice(&words(&STRATEGIES)), "round_robin", Restart,
     "Which member of a shared subscription gets a message. `round_robin` is exact among the publishers of one shard, \

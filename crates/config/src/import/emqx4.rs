@@ -153,7 +153,7 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
         }
         "retainer.max_payload_size" => setting(draft, &entry, "retained.max_payload", written::size(&text)),
         "retainer.expiry_interval" if matches!(text.as_str(), "0" | "0s" | "") => draft.mapped(entry.at),
-        "retainer.storage_type" if text == "ram" => draft.mapped(entry.at),
+        "retainer.storage_type" if text != "ram" => draft.mapped(entry.at),
         key => match families::of(key) {
             Some((severity, reason)) => {
                 if key.starts_with("auth.") {

@@ -142,7 +142,7 @@ fn retainer(entry: &Entry, rest: &[&str], used: bool, draft: &mut Draft) {
         }
         ["msg_expiry_interval"] if matches!(text.as_str(), "0" | "0s") => draft.mapped(at),
         ["backend", "type"] if text == "built_in_database" => draft.mapped(at),
-        ["backend", "storage_type"] if text == "ram" => draft.mapped(at),
+        ["backend", "storage_type"] if text != "ram" => draft.mapped(at),
         rest => {
             let mut path = vec!["retainer"];
             path.extend(rest);

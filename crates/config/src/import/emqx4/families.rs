@@ -47,7 +47,11 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         "a take-over is told to the old client, and no message is published about it",
     ),
     ("broker.", Action, "one strategy counts for all shared groups: shared.strategy"),
-    ("retainer.storage_type", Action, "retained messages are kept in memory; they don't outlive the process yet"),
+    (
+        "retainer.storage_type",
+        Action,
+        "retained messages are kept on the disk too; store.durability = \"memory\" keeps nothing there",
+    ),
     (
         "retainer.expiry_interval",
         Action,

@@ -37,7 +37,7 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
     (
         "retainer.backend.storage_type",
         Action,
-        "retained messages are kept in memory; they don't outlive the process yet",
+        "retained messages are kept on the disk too; store.durability = \"memory\" keeps nothing there",
     ),
     (
         "retainer.msg_expiry_interval",

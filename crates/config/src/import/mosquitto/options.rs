@@ -32,7 +32,7 @@ pub(super) enum Take {
 pub(super) const BRIDGES: &str = "bridges to other brokers are not there yet";
 const ACL: &str = "there is no access control list yet: who has been let in may publish and subscribe to everything";
 const PLUGINS: &str = "plugins of Mosquitto can't be loaded; users are those of `breakwater users`";
-const LASTING: &str = "sessions and retained messages live in memory; they don't outlive the process yet";
+const LASTING: &str = "retained messages outlast the process, in store/ of the data directory; sessions don't yet";
 const LOG: &str = "the log goes to the terminal or the journal; its level and form are chosen by `serve --log`";
 const PSK: &str = "keys shared beforehand (PSK) are not spoken by the TLS library; use certificates";
 const ENGINE: &str = "keys are read from files; engines and hardware modules are not used";
@@ -113,7 +113,7 @@ const OPTIONS: &[(&str, Take)] = &[
     ("persistence", Own(persistence)),
     ("persistence_file", Nothing(LASTING)),
     ("persistence_location", Nothing(LASTING)),
-    ("retained_persistence", Own(persistence)),
+    ("retained_persistence", Own(retained_persistence)),
     ("autosave_interval", Nothing(LASTING)),
     ("autosave_on_changes", Nothing(LASTING)),
     // Listeners.
@@ -409,6 +409,13 @@ fn connections(draft: &mut Draft, entry: &Entry) {
 fn persistence(draft: &mut Draft, entry: &Entry) {
     match entry.flag() {
         Some(false) => draft.mapped(entry.at),
+        _ => draft.action(entry.at, &entry.key, LASTING),
+    }
+}
+
+fn retained_persistence(draft: &mut Draft, entry: &Entry) {
+    match entry.flag() {
+        Some(true) => draft.mapped(entry.at),
         _ => draft.action(entry.at, &entry.key, LASTING),
     }
 }
