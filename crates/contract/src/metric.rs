@@ -43,6 +43,10 @@ metrics! {
     Retained => "retained_messages", "messages", "Retained messages.";
     RetainedBytes => "retained_bytes", "bytes", "Bytes of retained messages.";
     QueuedBytes => "queued_bytes", "bytes", "Bytes that wait in queues and buffers for clients.";
+    StoreCondition => "store_condition", "state", "How the store is: 0 well, 1 its disk is full, 2 its disk fails.";
+    StoreBytes => "store_bytes", "bytes", "Bytes of the store on the disk.";
+    StoreWaitingBytes => "store_waiting_bytes", "bytes", "Bytes handed to the store and not yet written.";
+    StoreDamages => "store_damages", "things", "What the store has found damaged or set aside since the start.";
 }
 
 metrics! {
@@ -106,6 +110,9 @@ metrics! {
     Panics => "panics_total", "connections", "Connections ended by a bug of ours: please report.";
     Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";
     Unsubscribes => "unsubscribes_total", "subscriptions", "Subscriptions removed on request.";
+    StoreBatches => "store_batches_total", "batches", "Batches of changes handed to the store.";
+    StoreChanges => "store_changes_total", "changes", "Changes handed to the store.";
+    StoreUnstored => "store_unstored_total", "changes", "Changes that the store refused or could not write: a restart does not know them.";
     Turns => "turns_total", "turns", "Turns of the shard.";
 }
 

@@ -95,6 +95,7 @@ fn start(files: CertificateFiles) -> Outcome<Node> {
         authenticator: Arc::clone(&policy) as Arc<_>,
         authorizer: policy,
         pages: Arc::new(Pages::new(1)),
+        store: Arc::new(breakwater_store::Memory::default()),
     };
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
     Ok(breakwater_net::start(listening, 1, &Options::default(), engine, |_| Box::new(Silence))?)

@@ -95,6 +95,10 @@ impl Retained {
         (number as u32, &self.stripes[number].0)
     }
 
+    pub(crate) fn start_revisions_at(&self, revision: u64) {
+        self.revision.fetch_max(revision, Ordering::Relaxed);
+    }
+
     fn next_revision(&self) -> u64 {
         self.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -222,8 +226,9 @@ impl Retained {
         stripe.live(id >> STRIPE_BITS, now)
     }
 
-    /// Removes expired messages, looking at `budget` or at all messages, whichever is less.
-    pub(crate) fn sweep(&self, key: &HashKey, now: Instant, budget: usize) -> usize {
+    /// Removes expired messages, looking at `budget` or at all messages, whichever is less. `gone` is told topic and revision
+    /// of each removal.
+    pub(crate) fn sweep(&self, key: &HashKey, now: Instant, budget: usize, mut gone: impl FnMut(&str, u64)) -> usize {
         if self.expiring.load(Ordering::Relaxed) == 0 {
             return 0;
         }
@@ -248,7 +253,15 @@ impl Retained {
             }
         }
         self.swept.store(((number as u64) << 32) | u64::from(place), Ordering::Relaxed);
-        expired.iter().filter(|(message, revision)| self.remove(key, message.topic(), Some(*revision)).replaced).count()
+        let mut count = 0;
+        for (message, revision) in expired {
+            let outcome = self.remove(key, message.topic(), Some(revision));
+            if outcome.replaced {
+                count += 1;
+                gone(message.topic(), outcome.revision);
+            }
+        }
+        count
     }
 }
 

@@ -346,8 +346,13 @@ impl Router {
         self.retained.retain(&self.key, message)
     }
 
-    pub fn clear_retained(&self, topic: &str) -> bool {
-        self.retained.remove(&self.key, topic, None).replaced
+    pub fn clear_retained(&self, topic: &str) -> RetainOutcome {
+        self.retained.remove(&self.key, topic, None)
+    }
+
+    /// Revisions from here on are greater than `revision`: a store may know greater ones than are kept here.
+    pub fn start_revisions_at(&self, revision: u64) {
+        self.retained.start_revisions_at(revision);
     }
 
     /// The retained message of one topic.
@@ -367,9 +372,10 @@ impl Router {
         self.retained.next(&self.key, cursor, now, budget, out)
     }
 
-    /// Removes expired messages, looking at no more than `budget`; returns how many went.
-    pub fn sweep_retained(&self, now: Instant, budget: usize) -> usize {
-        self.retained.sweep(&self.key, now, budget)
+    /// Removes expired messages, looking at no more than `budget`; returns how many went, and tells `gone` topic and revision
+    /// of each.
+    pub fn sweep_retained(&self, now: Instant, budget: usize, gone: impl FnMut(&str, u64)) -> usize {
+        self.retained.sweep(&self.key, now, budget, gone)
     }
 
     pub fn counts(&self) -> RouterCounts {

@@ -207,10 +207,10 @@ fn run(steps: &[Step], options: RouterOptions) {
         assert_eq!(text, format!("$share/g{name}/{filter}"));
         assert!(router.remove(*id, session(*who)));
     }
-    let swept = router.sweep_retained(Instant(1000), 10_000);
+    let swept = router.sweep_retained(Instant(1000), 10_000, |_, _| {});
     assert_eq!(swept, model.retained.values().filter(|(_, expired)| *expired).count());
     for topic in model.retained.iter().filter(|(_, (_, expired))| !expired).map(|(topic, _)| topic) {
-        assert!(router.clear_retained(topic));
+        assert!(router.clear_retained(topic).replaced);
     }
     assert_eq!(router.counts(), Router::new(RouterOptions::default()).counts());
 }
@@ -262,7 +262,7 @@ fn apply(step: &Step, router: &Router, model: &mut Model, out: &mut Matches) {
             assert!(old.is_none_or(|(revision, _)| revision < outcome.revision));
         }
         Step::Clear(topic) => {
-            assert_eq!(router.clear_retained(topic), model.retained.remove(topic).is_some());
+            assert_eq!(router.clear_retained(topic).replaced, model.retained.remove(topic).is_some());
         }
         Step::ReadRetained(filter, budget) => model.check_retained(router, filter, *budget),
     }

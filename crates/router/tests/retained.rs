@@ -54,8 +54,8 @@ fn every_filter_finds_what_the_reference_says() {
         }
     }
     for topic in TOPICS {
-        assert!(router.clear_retained(topic));
-        assert!(!router.clear_retained(topic));
+        assert!(router.clear_retained(topic).replaced);
+        assert!(!router.clear_retained(topic).replaced);
     }
     assert_eq!((router.counts().retained, router.counts().retained_bytes), (0, 0));
     assert!(read(&router, "#", 0, 100).is_empty());
@@ -95,12 +95,12 @@ fn an_expired_message_is_neither_read_nor_kept_for_ever() {
     assert_eq!(read(&router, "t/10", 9, 64).len(), 1);
     let mut swept = 0;
     for _ in 0..30 {
-        swept += router.sweep_retained(Instant(499), 100);
+        swept += router.sweep_retained(Instant(499), 100, |_, _| {});
     }
     assert_eq!(swept, 250);
     assert_eq!(router.counts().retained, 750);
-    assert_eq!(router.sweep_retained(Instant(2000), 10_000), 250);
-    assert_eq!(router.sweep_retained(Instant(2000), 10_000), 0);
+    assert_eq!(router.sweep_retained(Instant(2000), 10_000, |_, _| {}), 250);
+    assert_eq!(router.sweep_retained(Instant(2000), 10_000, |_, _| {}), 0);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn limits_refuse_and_a_refused_message_still_ends_its_predecessor() {
     let outcome = router.retain(message("b", &[1; 6000], None));
     assert_eq!((outcome.refused, outcome.replaced), (Some(Refusal::TooManyBytes), true));
     assert_eq!(read(&router, "#", 0, 10), ["c"]);
-    assert!(router.clear_retained("c"));
+    assert!(router.clear_retained("c").replaced);
     assert_eq!((router.counts().retained, router.counts().retained_bytes), (0, 0));
 }
 
@@ -157,7 +157,23 @@ fn a_topic_of_32767_levels_is_kept_found_and_removed() {
     router.retain(message(&topic, b"1", None));
     assert_eq!(read(&router, "a/#", 0, 1000).len(), 1);
     assert_eq!(read(&router, &("+/".repeat(32_767) + "+"), 0, 1000).len(), 1);
-    assert!(router.clear_retained(&topic));
+    assert!(router.clear_retained(&topic).replaced);
     router.retain(message(&topic, b"1", None));
     drop(router);
+}
+
+#[test]
+fn a_sweep_tells_what_has_gone_and_revisions_go_on_where_they_are_told_to() {
+    let router = router(RetainedLimits::default());
+    router.start_revisions_at(1 << 40);
+    let kept = router.retain(message("stays", b"1", None)).revision;
+    router.retain(message("goes", b"1", Some(5)));
+    assert!(kept > 1 << 40);
+    let mut gone = Vec::new();
+    router.sweep_retained(Instant(6), 100, |topic, revision| gone.push((topic.to_owned(), revision)));
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].0, "goes");
+    assert!(gone[0].1 > kept);
+    router.start_revisions_at(7);
+    assert!(router.clear_retained("stays").revision > gone[0].1, "they never go back");
 }

@@ -112,7 +112,7 @@ fn the_last_revision_is_the_one_that_is_kept() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                router.sweep_retained(Instant(10), 8);
+                router.sweep_retained(Instant(10), 8, |_, _| {});
                 let mut cursor = RetainedCursor::new("r/+");
                 let mut out = Vec::new();
                 while router.retained_next(&mut cursor, Instant(10), 3, &mut out) == Progress::More {}

@@ -9,7 +9,7 @@ mod wire;
 
 pub(crate) use ask::ask;
 pub(crate) use host::{Operations, is_answered, open, taken};
-pub(crate) use wire::{AcmeRow, Answer, CertificateRow, ListenerRow, Request, StatusRow};
+pub(crate) use wire::{AcmeRow, Answer, CertificateRow, ListenerRow, Request, StatusRow, StoreRow};
 
 use std::path::{Path, PathBuf};
 

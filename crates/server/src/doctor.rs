@@ -101,6 +101,8 @@ pub(crate) struct Facts {
     pub(crate) has_access_rules: bool,
     /// Direct peers on loopback may be anonymous.
     pub(crate) loopback_anonymous: bool,
+    /// What outlasts the process.
+    pub(crate) store: StoreFacts,
     /// Files that hold secrets, with what they are for.
     pub(crate) secrets: Vec<FileFacts>,
     /// Programs on this machine that pass connections on, by name.
@@ -109,6 +111,21 @@ pub(crate) struct Facts {
     pub(crate) running: bool,
     /// Seconds since 1970.
     pub(crate) now_unix_s: i64,
+}
+
+/// The store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoreFacts {
+    /// The disk has no room.
+    pub(crate) full: bool,
+    /// The disk fails.
+    pub(crate) failing: bool,
+    /// What went wrong last, and what to do.
+    pub(crate) fault: Option<String>,
+    /// Things that were lost or set aside since the start.
+    pub(crate) damages: u64,
+    /// Where it lies.
+    pub(crate) folder: PathBuf,
 }
 
 /// One listener.

@@ -13,6 +13,7 @@ mod control;
 mod doctor;
 mod door;
 mod foreign;
+mod keeper;
 mod log;
 mod metrics;
 mod remote;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use breakwater_contract::store::{Condition, Health};
 use breakwater_contract::{Gauge, ListenerMetric, Metric, ShardTimes};
 use breakwater_net::{ListenerStatus, Refusal, TURN_BOUNDS_US, TurnCounts};
 use breakwater_router::RouterCounts;
@@ -15,6 +16,7 @@ const PREFIX: &str = "breakwater_";
 pub(crate) struct Seen<'a> {
     pub(crate) pages: &'a Pages,
     pub(crate) counts: RouterCounts,
+    pub(crate) store: Health,
     pub(crate) listeners: &'a [ListenerStatus],
     /// By shard.
     pub(crate) turns: &'a [TurnCounts],
@@ -81,6 +83,14 @@ fn value(seen: &Seen<'_>, gauge: Gauge) -> u64 {
         Gauge::Retained => seen.counts.retained,
         Gauge::RetainedBytes => seen.counts.retained_bytes,
         Gauge::QueuedBytes => seen.pages.held_bytes(),
+        Gauge::StoreCondition => match seen.store.condition {
+            Condition::Well => 0,
+            Condition::Full => 1,
+            Condition::Failing => 2,
+        },
+        Gauge::StoreBytes => seen.store.disk_bytes,
+        Gauge::StoreWaitingBytes => seen.store.waiting_bytes as u64,
+        Gauge::StoreDamages => seen.store.damages,
     }
 }
 
@@ -174,7 +184,9 @@ mod tests {
         let mut turns = TurnCounts { sum_ns: 1_500_000, ..TurnCounts::default() };
         (turns.counts[0], turns.counts[2]) = (3, 4);
         let turns = [turns, TurnCounts::default()];
-        page(&Seen { pages: &pages, counts: router.counts(), listeners: &listeners, turns: &turns, started_unix_s: 7 })
+        let store = Health { condition: Condition::Full, damages: 3, ..Health::default() };
+        let (pages, counts) = (&pages, router.counts());
+        page(&Seen { pages, counts, store, listeners: &listeners, turns: &turns, started_unix_s: 7 })
     }
 
     #[test]
@@ -204,6 +216,8 @@ mod tests {
         let text = shown();
         for line in [
             "breakwater_start_time_seconds 7",
+            "breakwater_store_condition 1",
+            "breakwater_store_damages 3",
             "breakwater_connections_accepted_total 0",
             "breakwater_listener_certificate_expiry_timestamp_seconds{listener=\"tls.default\"} 1000",
             "breakwater_listener_refused_total{listener=\"tcp.a\",reason=\"tls\"} 3",

@@ -14,6 +14,7 @@ use breakwater_transport::tls::{TlsConfigFault, load_server};
 
 use crate::clock::now_s;
 use crate::config;
+use crate::keeper::Keeper;
 use crate::log::{Level, Log};
 use crate::service;
 use crate::sources::{Overrides, Places};
@@ -31,6 +32,8 @@ pub(crate) struct Running {
     /// What the shards show of themselves.
     pub(crate) pages: Arc<Pages>,
     pub(crate) router: Arc<Router>,
+    /// What outlasts the process.
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) started: Instant,
     /// Held while a change is under way: they come one after the other.
     pub(crate) resolved: Mutex<Resolved>,

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use breakwater_acme::Agent;
 use breakwater_config::{Resolved, WhenUnavailable};
-use breakwater_net::{Listening, Node, Transport};
+use breakwater_net::{Listening, Node, Origin, Transport};
 use breakwater_router::Router;
 use breakwater_shard::{Pages, Setup, Shard};
 
 use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
 use crate::door::Door;
+use crate::keeper::Keeper;
 use crate::log::{self, Level, Log};
 use crate::running::{self, Running};
 use crate::{USAGE, complain, control, service, signals};
@@ -46,6 +47,9 @@ struct Prepared {
     /// What the file looked like before it was read.
     read: running::Stamp,
     door: Door,
+    origin: Origin,
+    router: Arc<Router>,
+    keeper: Arc<Keeper>,
     listening: Vec<Listening>,
 }
 
@@ -60,6 +64,11 @@ fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<Str
         return Err((ExitCode::FAILURE, vec![control::taken(&socket)]));
     }
     let door = Door::new(&args.places.place, &resolved).map_err(|faults| (ExitCode::FAILURE, faults))?;
+    // Before anybody can connect: what is retained is there from the first client on.
+    let (origin, router) = (Origin::start(), Arc::new(router(&resolved, shards)));
+    let data = args.places.surroundings().data;
+    let keeper = Keeper::open(&data, &resolved.store, origin, chance(), &router);
+    let keeper = Arc::new(keeper.map_err(|fault| (ExitCode::FAILURE, vec![fault]))?);
     let mut faults = Vec::new();
     resolved.listeners.retain(|listener| {
         let wrong = running::prepare(listener);
@@ -76,17 +85,19 @@ fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<Str
     let skips = resolved.when_unavailable == WhenUnavailable::Skip && !resolved.listeners.is_empty();
     if faults.is_empty() || skips {
         faults.iter().chain(&resolved.remarks).for_each(|line| complain(line));
-        return Ok(Prepared { resolved, read, door, listening });
+        return Ok(Prepared { resolved, read, door, origin, router, keeper, listening });
     }
     Err((ExitCode::FAILURE, faults))
 }
 
 fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64>) -> io::Result<()> {
-    let Prepared { resolved, read, door, listening } = prepared;
+    let Prepared { resolved, read, door, origin, router, keeper, listening } = prepared;
     let (log, writer) = log::start(args.log)?;
-    let (pages, router) = (Arc::new(Pages::new(shards)), Arc::new(router(&resolved, shards)));
-    let setup = setup(&resolved, &door, Arc::clone(&pages), Arc::clone(&router), shards);
-    let node = start(listening, setup, &resolved.net, &log)?;
+    keeper.speak(&log);
+    let pages = Arc::new(Pages::new(shards));
+    let setup = setup(&resolved, &door, &keeper, Arc::clone(&pages), Arc::clone(&router), shards);
+    let node = start(origin, listening, setup, &resolved.net, &log)?;
+    keeper.connect(&node.handle());
     door.open(&node.handle(), &log)?;
     let (handle, journal) = (node.handle(), log.clone());
     let told = log.clone();
@@ -102,6 +113,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         shards,
         pages,
         router,
+        keeper: Arc::clone(&keeper),
         started: Instant::now(),
         resolved: Mutex::new(resolved.clone()),
         read: Mutex::new(read),
@@ -145,29 +157,45 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     node.join();
     drop(control);
     door.close();
+    keeper.close();
     log.say(Level::Info, "stopped");
     drop((log, running));
     writer.finish();
     Ok(())
 }
 
-fn start(listening: Vec<Listening>, setup: Setup, net: &breakwater_net::Options, log: &Log) -> io::Result<Node> {
+fn start(
+    origin: Origin,
+    listening: Vec<Listening>,
+    setup: Setup,
+    net: &breakwater_net::Options,
+    log: &Log,
+) -> io::Result<Node> {
     let shards = setup.shards;
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
-    breakwater_net::start(listening, shards, net, engine, |_| Box::new(log.journal()))
+    breakwater_net::start_at(origin, listening, shards, net, engine, |_| Box::new(log.journal()))
 }
 
-fn setup(resolved: &Resolved, door: &Door, pages: Arc<Pages>, router: Arc<Router>, shards: u16) -> Setup {
+fn setup(
+    resolved: &Resolved,
+    door: &Door,
+    keeper: &Keeper,
+    pages: Arc<Pages>,
+    router: Arc<Router>,
+    shards: u16,
+) -> Setup {
+    let options = breakwater_shard::Options { durability: keeper.promises(), ..resolved.shard.clone() };
     Setup {
         id: 0,
         shards,
-        options: Arc::new(resolved.shard.clone()),
+        options: Arc::new(options),
         profiles: Vec::new(),
         router,
         seed: chance(),
         authenticator: Arc::clone(&door.chain) as Arc<_>,
         authorizer: Arc::new(breakwater_auth::Open),
         pages,
+        store: keeper.store(),
     }
 }
 

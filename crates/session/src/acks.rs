@@ -62,6 +62,11 @@ impl Acks {
         ticket
     }
 
+    pub(crate) fn awaits(&self, ticket: AckTicket) -> bool {
+        let waiting = self.waiting.get(ticket.0.wrapping_sub(self.first) as usize);
+        waiting.is_some_and(|waiting| waiting.ready.is_none())
+    }
+
     /// `None`: the ticket is not of this ring, or was used before. Otherwise what it stands for.
     pub(crate) fn set_ready(&mut self, ticket: AckTicket, reason: ReasonCode) -> Option<(QoS, u16)> {
         let waiting = self.waiting.get_mut(ticket.0.wrapping_sub(self.first) as usize)?;

@@ -97,6 +97,12 @@ impl Session {
         self.inbound_mut().acks.push(qos, packet_id, None)
     }
 
+    /// Whether the answer of `ticket` is still to be decided: its connection may be gone, or its session another.
+    #[must_use]
+    pub fn awaits(&self, ticket: AckTicket) -> bool {
+        self.inbound.as_deref().is_some_and(|inbound| inbound.acks.awaits(ticket))
+    }
+
     /// The message of `ticket` is durable, or failed to be: lets its answer out, and every ready one behind it. With no
     /// connection the answer is kept back: the client publishes again.
     pub fn acknowledge_ready(

@@ -186,6 +186,8 @@ pub(crate) mod hold {
     pub(crate) const PARKED: u8 = 2;
     /// It has sent more than its rate allows.
     pub(crate) const THROTTLED: u8 = 4;
+    /// As many of its publishes as it may have under way are not acknowledged yet.
+    pub(crate) const UNACKNOWLEDGED: u8 = 8;
 }
 
 /// What few connections are.

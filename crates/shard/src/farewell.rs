@@ -163,13 +163,18 @@ impl<T: Send> Shard<T> {
         let mut view = message.view();
         view.expires_at = self.deadline_of(expiry_s, profile);
         self.counters.bump(Metric::WillsPublished);
-        self.publish_own(driver, &view);
+        self.publish_own(driver, &view, session);
     }
 
-    /// Publishes a message of the broker's own making, or a will.
-    pub(crate) fn publish_own<D: Driver<Transport = T>>(&mut self, driver: &mut D, view: &MessageView<'_>) {
+    /// Publishes a message of the broker's own making, or the will of a session.
+    pub(crate) fn publish_own<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        view: &MessageView<'_>,
+        session: u32,
+    ) {
         if view.retain {
-            self.retain(view); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
+            self.retain(view, session); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
         let mut spend = Spend { deliveries: u32::MAX, bytes: self.options.turn.appended_bytes };
         self.route_one(driver, view, None, &mut spend);

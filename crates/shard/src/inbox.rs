@@ -289,10 +289,9 @@ impl<T: Send> Shard<T> {
             match completion {
                 Completion::Auth { token, step } => self.on_auth_step(driver, token, step),
                 Completion::Authorized { token, verdict } => self.on_authorized(token, verdict),
-                // Sessions and messages live in memory: nothing of this kind is asked for.
-                Completion::Durable { .. } | Completion::Read { .. } => {
-                    self.counters.bump(Metric::DroppedGone);
-                }
+                Completion::Durable { token, stored, positions: _ } => self.on_durable(driver, token, stored),
+                // Queues live in memory: nothing of this kind is asked for.
+                Completion::Read { .. } => self.counters.bump(Metric::DroppedGone),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Settings of a shard, resolved: no strings to parse, no defaults to look up.
 
+use breakwater_contract::store::Durability;
 use breakwater_session::Limits;
 
 /// Settings that all shards of a node share. One value, behind an `Arc`.
@@ -30,6 +31,8 @@ pub struct Options {
     pub retained_per_turn: u32,
     /// Name of this node in `$SYS`.
     pub node: Box<str>,
+    /// What an acknowledgement promises of what has to outlast the process.
+    pub durability: Durability,
 }
 
 /// Bounds of one turn, in work done, so that no peer can hold a shard for long.
@@ -77,6 +80,7 @@ impl Default for Options {
             wills_on_shutdown: true,
             retained_per_turn: 256,
             node: "breakwater".into(),
+            durability: Durability::default(),
         }
     }
 }

@@ -135,8 +135,8 @@ impl<T: Send> Shard<T> {
                 return Ok(true);
             }
         }
-        let reason = match denied {
-            Some(reason) => reason, // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
+        let (reason, lasting) = match denied {
+            Some(reason) => (reason, false), // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
             None => self.accept_publish(driver, slot, topic, publish, spend),
         };
         if publish.qos == QoS::AtMostOnce {
@@ -146,6 +146,10 @@ impl<T: Send> Shard<T> {
                 }
                 _ => Ok(true),
             };
+        }
+        if lasting {
+            self.promise(slot, publish.qos, publish.packet_id, reason);
+            return Ok(true);
         }
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };
@@ -292,7 +296,7 @@ impl<T: Send> Shard<T> {
         Token { shard: self.id, slot, generation: self.conns.generation(slot).unwrap_or(0), sequence }
     }
 
-    /// Retains and routes; answers what the acknowledgement says.
+    /// Retains and routes; answers what the acknowledgement says, and whether it waits for the store.
     fn accept_publish<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
@@ -300,7 +304,7 @@ impl<T: Send> Shard<T> {
         topic: &str,
         publish: &Publish<'_>,
         spend: &mut Spend,
-    ) -> ReasonCode {
+    ) -> (ReasonCode, bool) {
         let (session, profile) = self.conns.get(slot).map_or((NONE, 0), |conn| (conn.session, conn.profile));
         let view = MessageView {
             topic,
@@ -312,11 +316,9 @@ impl<T: Send> Shard<T> {
             origin: self.subscriber_of(session).as_u64(),
         };
         // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
-        if publish.retain {
-            self.retain(&view);
-        }
+        let lasting = publish.retain && self.retain(&view, session);
         let reached = self.route_one(driver, &view, Some(slot), spend);
-        if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+        (if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }, lasting)
     }
 
     /// What the client of a connection may use.

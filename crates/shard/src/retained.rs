@@ -40,17 +40,31 @@ struct Answer {
 }
 
 impl<T: Send> Shard<T> {
-    /// Keeps a message as the retained one of its topic, or clears it where the payload is empty.
-    pub(crate) fn retain(&mut self, view: &MessageView<'_>) {
+    /// Keeps a message as the retained one of its topic, or clears it where the payload is empty. `session`: who says so, or
+    /// [`NONE`](crate::conn::NONE). Answers whether it goes to the store, so that an acknowledgement waits for that.
+    pub(crate) fn retain(&mut self, view: &MessageView<'_>, session: u32) -> bool {
+        let durable = self.durable.is_on();
         if view.payload.is_empty() {
-            self.router.clear_retained(view.topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-            return;
+            let revision = self.router.clear_retained(view.topic).revision; // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+            // Also where there was none: another shard may have cleared it, and that may not be durable yet.
+            if durable {
+                self.record_cleared(view.topic, revision, view.qos);
+            }
+            return durable;
         }
         let message = Message::new(view, &mut self.building);
+        let kept = durable.then(|| message.clone());
         let outcome = self.router.retain(message); // [MQTT-3.3.1-5]
-        if outcome.refused.is_some() {
+        let refused = outcome.refused.is_some();
+        if refused {
             self.counters.bump(Metric::RetainedRefused);
         }
+        match kept {
+            Some(_) if refused && outcome.replaced => self.record_cleared(view.topic, outcome.revision, view.qos),
+            Some(message) if !refused => self.record_retained(message, outcome.revision, session),
+            _ => return false,
+        }
+        true
     }
 
     /// A subscriber is owed what is retained under `filter`. If it still waits for an earlier answer to the same question,

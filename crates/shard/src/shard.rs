@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric};
+use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Subscriber, Target};
 use breakwater_session::{Drops, Link, Session};
@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 
 use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Peer, Ready, ShardId};
+use crate::durable::Durable;
 use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
 use crate::mail::Batch;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub authorizer: Arc<dyn Authorizer>,
     /// Where the shards show their counters to each other.
     pub pages: Arc<Pages>,
+    /// What outlasts the process; one that is volatile is never asked.
+    pub store: Arc<dyn Store>,
 }
 
 /// The time, read once per turn.
@@ -133,6 +136,7 @@ pub struct Shard<T: Send> {
     /// Those of them that can be served, each once.
     pub(crate) retained: VecDeque<Subscriber>,
     pub(crate) completions: VecDeque<Completion>,
+    pub(crate) durable: Durable,
     pub(crate) matches: Matches,
     pub(crate) walked: Vec<Target>,
     pub(crate) ids: Vec<u32>,
@@ -190,6 +194,7 @@ impl<T: Send> Shard<T> {
     pub fn new(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
+        let durable = Durable::new(setup.store, setup.options.durability);
         let limits = Arc::new(setup.options.limits.clone());
         let mut profiles = Profiles::new(Arc::new(Profile { limits, ..Profile::default() }));
         for (listener, profile) in setup.profiles {
@@ -223,6 +228,7 @@ impl<T: Send> Shard<T> {
             owed: BTreeMap::new(),
             retained: VecDeque::new(),
             completions: VecDeque::new(),
+            durable,
             matches: Matches::new(),
             walked: Vec::new(),
             ids: Vec::new(),
@@ -374,10 +380,12 @@ impl<T: Send> Shard<T> {
         }
         let waiting_retained = self.work_retained(&mut more);
         self.periodic(driver);
+        self.settle_durable(driver);
         self.post(driver);
         self.flush(driver);
         more |= !self.again.is_empty() || !self.jobs.is_empty() || !self.dirty.is_empty();
         let mut next = self.wheel.next().map_or(self.next_page, |timer| timer.min(self.next_page));
+        next = next.min(self.durable.due());
         if !self.paused.is_empty() || waiting_retained {
             next = next.min(later(self.now, 1));
         }
@@ -410,6 +418,7 @@ impl<T: Send> Shard<T> {
                 self.close(driver, slot, Cause::Shutdown);
             }
         }
+        self.settle_durable(driver);
         self.post(driver);
         self.flush(driver);
     }

@@ -7,6 +7,7 @@ use breakwater_proto::{ForwardProperties, Message, MessageView, QoS, matches};
 use breakwater_router::{PackedGrant, RouterCounts, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
+use crate::conn::NONE;
 use crate::driver::Driver;
 use crate::shard::{Shard, later};
 
@@ -100,13 +101,28 @@ impl<T: Send> Shard<T> {
         if self.conns.len() == 0 {
             self.pool.release();
         }
+        self.give_up_batches(driver);
         if self.id == 0 {
-            self.router.sweep_retained(self.now, SWEEP);
+            self.sweep_retained();
             let interval = self.options.sys_interval_s;
             if interval > 0 && self.now.0 >= self.next_sys.0 {
                 self.next_sys = later(self.now, u64::from(interval) * 1000);
                 self.publish_sys(driver);
             }
+        }
+    }
+
+    /// Expired messages go, from the store as well.
+    fn sweep_retained(&mut self) {
+        let mut gone = Vec::new();
+        let on = self.durable.is_on();
+        self.router.sweep_retained(self.now, SWEEP, |topic, revision| {
+            if on {
+                gone.push((Box::<str>::from(topic), revision));
+            }
+        });
+        for (topic, revision) in gone {
+            self.record_cleared(&topic, revision, QoS::AtMostOnce);
         }
     }
 
@@ -131,7 +147,7 @@ impl<T: Send> Shard<T> {
         for (topic, value) in self.sys_tree() {
             self.router.matches(self.id, &topic, &mut self.matches);
             if !self.matches.is_empty() {
-                self.publish_own(driver, &sys_view(&topic, &value));
+                self.publish_own(driver, &sys_view(&topic, &value), NONE);
             }
         }
     }

@@ -50,6 +50,21 @@ impl Memory {
     }
 }
 
+/// One that nobody submits to: for whoever needs a store and wants nothing kept.
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new(Arc::new(Nobody))
+    }
+}
+
+struct Nobody;
+
+impl Completions for Nobody {
+    fn complete(&self, completion: Completion) {
+        drop(completion);
+    }
+}
+
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()

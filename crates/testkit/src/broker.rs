@@ -10,6 +10,7 @@ use breakwater_contract::{Authenticator, Authorizer, Completion, Kicked, Metric,
 use breakwater_proto::{Instant, ReasonCode};
 use breakwater_router::{Router, RouterOptions};
 use breakwater_shard::{Options, Profile, Shard, ShardId, home_of};
+use breakwater_store::SimulatedDisk;
 
 use crate::client::Client;
 use crate::connecting::Connecting;
@@ -53,6 +54,8 @@ impl Broker {
     /// Builds it anew with a changed plan; for the start of a test, before anybody connects.
     fn rebuilt(self, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = self.world.borrow().plan.clone();
+        // It may have the lock of a disk.
+        drop(self);
         change(&mut plan);
         Self::from_plan(plan)
     }
@@ -97,6 +100,25 @@ impl Broker {
     #[must_use]
     pub fn authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.rebuilt(|plan| plan.authorizer = authorizer)
+    }
+
+    /// With a store on this disk, and what it holds. Before anybody connects.
+    #[must_use]
+    pub fn on_disk(self, disk: &SimulatedDisk) -> Self {
+        self.rebuilt(|plan| plan.disk = Some(disk.clone()))
+    }
+
+    /// Started so long after the first broker, by the wall clock. Before anybody connects, and before [`Broker::on_disk`].
+    #[must_use]
+    pub fn later(self, time: Duration) -> Self {
+        self.rebuilt(|plan| plan.later_ms = u64::try_from(time.as_millis()).expect("a test lives less than an age"))
+    }
+
+    /// Whether the store's threads stand still: what is submitted waits.
+    pub fn halt_store(&self, halt: bool) {
+        if let Some(stored) = &mut self.world.borrow_mut().stored {
+            stored.halted = halt;
+        }
     }
 
     /// With these terms for the clients of a listener. Before anybody connects.
@@ -238,15 +260,7 @@ impl Broker {
 
     /// Hands in the answer of a slow plane, as its thread would.
     pub fn complete(&self, completion: Completion) {
-        let mut world = self.world.borrow_mut();
-        let shard = match &completion {
-            Completion::Auth { token, .. }
-            | Completion::Authorized { token, .. }
-            | Completion::Durable { token, .. }
-            | Completion::Read { token, .. } => token.shard,
-        };
-        world.shards[usize::from(shard)].complete(completion);
-        world.wake(shard);
+        self.world.borrow_mut().complete(completion);
     }
 
     /// Begins to stop: every shard says good-bye.

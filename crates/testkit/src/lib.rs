@@ -32,6 +32,8 @@
 //!   single turn. By default shards accept in turn, so that with several of them most clients move once.
 //! - Transports: `.over(Transport::Tls)`, or `BREAKWATER_TRANSPORT=ws|tls|wss` for a whole run of the tests: what a client
 //!   says and hears goes through the layers of a real listener, and back through those of a real client.
+//! - Store: none that lasts, unless `.on_disk(&disk)` names a simulated one; `disk.after(Crash::..)` is what a crash leaves of
+//!   it, for the next broker. Its threads work whenever the shards rest, unless `halt_store` stops them.
 //! - Inside: `broker.counter(Metric::..)`, `broker.events()`, `sessions()`, `connections()`, `held_bytes()`.
 //!
 //! Promise: the same calls give the same run.
@@ -48,6 +50,7 @@ mod mailboxes;
 mod network;
 mod received;
 pub mod simulation;
+mod stored;
 mod transport;
 mod world;
 

@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use breakwater_contract::{Authenticator, Authorizer};
+use breakwater_contract::{Authenticator, Authorizer, Completion, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Router, RouterOptions};
 use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Setup, Shard, ShardId};
+use breakwater_store::{Memory, SimulatedDisk};
 
 use crate::hands::{Fabric, Hands};
 use crate::mailboxes::Mailboxes;
 use crate::network::{Network, Wire};
+use crate::stored::Stored;
 use crate::transport::Transport;
 
 /// The virtual clock starts here: not at 0, where a difference might wrap unseen.
@@ -38,6 +40,10 @@ pub(crate) struct Plan {
     pub(crate) peers: IpAddr,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// What outlasts the node; without a disk, nothing does.
+    pub(crate) disk: Option<SimulatedDisk>,
+    /// How long after the first node this one starts, by the wall clock.
+    pub(crate) later_ms: u64,
 }
 
 impl Default for Plan {
@@ -53,6 +59,8 @@ impl Default for Plan {
             peers: Ipv4Addr::LOCALHOST.into(),
             authenticator: Arc::new(breakwater_auth::Open),
             authorizer: Arc::new(breakwater_auth::Open),
+            disk: None,
+            later_ms: 0,
         }
     }
 }
@@ -63,6 +71,8 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Shard<Wire>>,
     pub(crate) fabric: Fabric,
     pub(crate) router: Arc<Router>,
+    /// The store, where there is one.
+    pub(crate) stored: Option<Stored>,
     pub(crate) now: Instant,
     /// Work is left from the last turn, by shard.
     more: Vec<bool>,
@@ -79,6 +89,9 @@ impl World {
         let router = Arc::new(Router::new(RouterOptions { shards: plan.shards, ..plan.router.clone() }));
         let pages = Arc::new(Pages::new(plan.shards));
         let options = Arc::new(plan.options.clone());
+        let epoch_unix_ms = START_UNIX_MS + plan.later_ms - START.0;
+        let stored = plan.disk.as_ref().map(|disk| Stored::open(disk, epoch_unix_ms, &router, START));
+        let store = stored.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<dyn Store>, Stored::store);
         let setup = |id| Setup {
             id,
             shards: plan.shards,
@@ -89,6 +102,7 @@ impl World {
             authenticator: Arc::clone(&plan.authenticator),
             authorizer: Arc::clone(&plan.authorizer),
             pages: Arc::clone(&pages),
+            store: Arc::clone(&store),
         };
         let fabric = Fabric {
             network: Network::new(plan.shards, plan.transport),
@@ -108,6 +122,7 @@ impl World {
             port: 1024,
             plan,
             router,
+            stored,
         }
     }
 
@@ -144,7 +159,7 @@ impl World {
         let engine = &mut self.shards[index];
         self.fabric.mailboxes.start_turn(shard, |batch| engine.reclaim(batch));
         self.fabric.network.poll(shard, |slot, ready| engine.ready(slot, ready));
-        let clock = Clock { now: self.now, unix_ms: START_UNIX_MS + (self.now.0 - START.0) };
+        let clock = Clock { now: self.now, unix_ms: START_UNIX_MS + self.plan.later_ms + (self.now.0 - START.0) };
         let end = engine.turn(&mut Hands { shard, fabric: &mut self.fabric }, clock);
         self.more[index] = end.more;
         self.next[index] = end.next;
@@ -160,11 +175,33 @@ impl World {
                     busy = true;
                 }
             }
-            if !busy {
+            if !busy && !self.store_works() {
                 return;
             }
         }
         panic!("the shards never come to rest");
+    }
+
+    /// The threads of the store do what there is to do. Answers whether a shard hears of it.
+    fn store_works(&mut self) -> bool {
+        let Some(stored) = &self.stored else { return false };
+        let answers = stored.work(self.now);
+        let any = !answers.is_empty();
+        answers.into_iter().for_each(|answer| self.complete(answer));
+        any
+    }
+
+    /// Hands in the answer of a slow plane.
+    pub(crate) fn complete(&mut self, completion: Completion) {
+        let (Completion::Auth { token, .. }
+        | Completion::Authorized { token, .. }
+        | Completion::Durable { token, .. }
+        | Completion::Read { token, .. }) = &completion;
+        let shard = token.shard;
+        if let Some(engine) = self.shards.get_mut(usize::from(shard)) {
+            engine.complete(completion);
+            self.wake(shard);
+        }
     }
 
     /// Lets time pass, timer by timer.

@@ -2,11 +2,13 @@
 
 use std::sync::PoisonError;
 
+use breakwater_config::Lasting;
 use breakwater_contract::Kicked;
+use breakwater_contract::store::Condition;
 use breakwater_net::{BoundTo, Ending, ListenerStatus};
 use breakwater_transport::tls::TlsVersion;
 
-use super::{AcmeRow, Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow};
+use super::{AcmeRow, Answer, CertificateRow, ListenerRow, Operations, Request, StatusRow, StoreRow};
 use crate::banner::{Exposure, exposure, spoken};
 use crate::clock;
 use crate::metrics::{self, Seen};
@@ -67,6 +69,7 @@ impl Running {
         metrics::page(&Seen {
             pages: &self.pages,
             counts: self.router.counts(),
+            store: self.keeper.health(),
             listeners: &self.handle.listeners(),
             turns: &self.handle.turn_times(),
             started_unix_s: clock::now_s().saturating_sub(self.started.elapsed().as_secs()),
@@ -83,6 +86,29 @@ impl Running {
             connections: self.handle.listeners().iter().map(|listener| u64::from(listener.connections)).sum(),
             config: self.places.file().map(|file| file.display().to_string()),
             loopback_anonymous: resolved.authentication.allow_anonymous_loopback,
+            store: self.store_row(),
+        }
+    }
+
+    fn store_row(&self) -> StoreRow {
+        let health = self.keeper.health();
+        StoreRow {
+            durability: match self.keeper.durability {
+                Lasting::Fsync => "fsync",
+                Lasting::Os => "os",
+                Lasting::Memory => "memory",
+            }
+            .into(),
+            condition: match health.condition {
+                Condition::Well => "well",
+                Condition::Full => "full",
+                Condition::Failing => "failing",
+            }
+            .into(),
+            fault: Some(health.fault).filter(|fault| !fault.is_empty()),
+            disk_bytes: health.disk_bytes,
+            waiting_bytes: health.waiting_bytes as u64,
+            damages: health.damages,
         }
     }
 

@@ -81,6 +81,22 @@ pub(crate) struct StatusRow {
     /// The configuration file, if there is one.
     pub(crate) config: Option<String>,
     pub(crate) loopback_anonymous: bool,
+    pub(crate) store: StoreRow,
+}
+
+/// What outlasts the process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StoreRow {
+    /// `fsync`, `os` or `memory`.
+    pub(crate) durability: String,
+    /// `well`, `full` or `failing`.
+    pub(crate) condition: String,
+    /// What went wrong last, and what to do.
+    pub(crate) fault: Option<String>,
+    pub(crate) disk_bytes: u64,
+    pub(crate) waiting_bytes: u64,
+    /// Things that were lost or set aside since the start.
+    pub(crate) damages: u64,
 }
 
 /// A listener.

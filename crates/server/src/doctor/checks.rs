@@ -8,6 +8,7 @@ type Check = fn(&Facts) -> Vec<Finding>;
 
 /// All of them, in the order in which they are reported.
 pub(super) const ALL: &[Check] = &[
+    unwell_store,
     anybody_may_connect,
     guessed_passwords,
     plain_ports,
@@ -59,6 +60,32 @@ fn of_listeners(
     finding: impl Fn(&ListenerFacts) -> Finding,
 ) -> Vec<Finding> {
     facts.listeners.iter().filter(|listener| concerns(listener)).map(finding).collect()
+}
+
+fn unwell_store(facts: &Facts) -> Vec<Finding> {
+    let store = &facts.store;
+    let folder = store.folder.display();
+    let finding = |severity, what: String, mend: Vec<String>| Finding {
+        check: "store",
+        severity,
+        subject: folder.to_string(),
+        what,
+        mend,
+    };
+    let mut findings = Vec::new();
+    if store.full || store.failing {
+        let state = if store.full { "the disk of the store is full" } else { "the disk of the store fails" };
+        let fault = store.fault.as_deref().unwrap_or("see the log");
+        let what = format!("{state}: retained messages are refused ({fault})");
+        findings.push(finding(Severity::Serious, what, vec![format!("df -h '{folder}'; dmesg | tail")]));
+    }
+    if store.damages > 0 {
+        let what =
+            format!("{} things in the store were lost or set aside since the start; the log says which", store.damages);
+        let mend = format!("look at the disk, keep what ends in .bad-* in '{folder}', restore a backup if it matters");
+        findings.push(finding(Severity::Warning, what, vec![mend]));
+    }
+    findings
 }
 
 fn anybody_may_connect(facts: &Facts) -> Vec<Finding> {

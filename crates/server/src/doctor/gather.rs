@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::control::{AcmeRow, Answer, ListenerRow, Request};
-use crate::doctor::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, UserFacts};
+use crate::doctor::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, StoreFacts, UserFacts};
 use crate::remote;
 use crate::sources::Place;
 
@@ -27,6 +27,13 @@ pub(crate) fn gather(node: &Place) -> Result<Facts, Vec<String>> {
         users: users(&data),
         has_access_rules: false,
         loopback_anonymous: status.loopback_anonymous,
+        store: StoreFacts {
+            full: status.store.condition == "full",
+            failing: status.store.condition == "failing",
+            fault: status.store.fault,
+            damages: status.store.damages,
+            folder: data.join("store"),
+        },
         secrets: secrets(&data, &rows),
         reverse_proxies: reverse_proxies(),
         running: true,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use breakwater_config::Kind;
 
-use crate::control::{AcmeRow, ListenerRow, StatusRow};
+use crate::control::{AcmeRow, ListenerRow, StatusRow, StoreRow};
 
 const HEAD: [&str; 7] = ["LISTENER", "PROTOCOL", "ADDRESS", "REACHED FROM", "TLS", "CONNECTIONS", "ACCEPTED"];
 
@@ -89,6 +89,24 @@ pub(crate) fn status(status: &StatusRow) -> String {
     let _ = writeln!(text, "shards         {}", status.shards);
     let _ = writeln!(text, "connections    {}", status.connections);
     let _ = writeln!(text, "configuration  {config}");
+    let _ = writeln!(text, "store          {}", store(&status.store));
+    text
+}
+
+fn store(store: &StoreRow) -> String {
+    if store.durability == "memory" {
+        return "memory: nothing outlasts the process".to_owned();
+    }
+    let mut text = format!("{}, {}", store.durability, store.condition);
+    if store.damages > 0 {
+        text += &format!(", {} things lost or set aside", store.damages);
+    }
+    if store.waiting_bytes > 0 {
+        text += &format!(", {} bytes wait to be written", store.waiting_bytes);
+    }
+    if let Some(fault) = store.fault.as_ref().filter(|_| store.condition != "well") {
+        text += &format!(": {fault}");
+    }
     text
 }
 

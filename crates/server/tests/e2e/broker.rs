@@ -45,6 +45,11 @@ impl Broker {
         self.program.signal(signal);
     }
 
+    /// As `kill -9` does it.
+    pub(crate) fn kill(self) {
+        self.program.kill();
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(self) -> Ended {
         self.program.finish()

@@ -12,6 +12,7 @@ mod broker;
 mod command_line;
 mod configuring;
 mod control;
+mod durable;
 mod ending;
 mod haproxy;
 mod importing;

@@ -1,0 +1,172 @@
+//! What is there after a crash, seen by clients of others.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::broker::{Broker, breakwater};
+use crate::program::{Program, Signal, installed};
+
+/// One of data that outlives its brokers.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        Directory(std::env::temp_dir().join(format!("breakwater-e2e-durable-{name}-{}", std::process::id())))
+    }
+
+    fn start(&self, flags: &[&str]) -> Broker {
+        let data = self.0.display().to_string();
+        Broker::start_with(&[&["--data", &data], flags].concat())
+    }
+
+    fn ask(&self, words: &[&str]) -> String {
+        let mut command = breakwater();
+        Program::start(command.args(words).arg("--data").arg(&self.0)).finish().lines.join("\n")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What a broker has written; the next run has another name.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The clients of Mosquitto.
+struct Clients {
+    publish: PathBuf,
+    subscribe: PathBuf,
+}
+
+impl Clients {
+    fn installed() -> Option<Clients> {
+        let publish = installed("mosquitto_pub", "mosquitto-clients")?;
+        let subscribe = installed("mosquitto_sub", "mosquitto-clients")?;
+        Some(Clients { publish, subscribe })
+    }
+
+    /// Succeeds when the broker has acknowledged.
+    fn retain(&self, broker: &Broker, version: &str, topic: &str, qos: &str, payload: &str) {
+        let mut command = Command::new(&self.publish);
+        command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-V", version]);
+        command.args(["-t", topic, "-q", qos, "-r"]);
+        if payload.is_empty() {
+            command.arg("-n")
+        } else {
+            command.args(["-m", payload])
+        };
+        Program::start(&mut command).succeed();
+    }
+
+    /// All that is retained, up to a message that comes last.
+    fn retained(&self, broker: &Broker) -> Vec<String> {
+        let mut command = Command::new(&self.subscribe);
+        command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-F", "%t=%p"]);
+        command.args(["-t", "kept/#", "-t", "end", "-C", "1000", "-W", "60"]);
+        let client = Program::start(&mut command);
+        // Retained messages come in the order of the filters.
+        client.line(|line| line == "end=1");
+        let mut lines = client.lines(0, |line| line != "end=1");
+        lines.sort();
+        lines
+    }
+}
+
+#[test]
+fn what_mosquitto_pub_has_retained_and_cleared_is_so_after_kill_9() {
+    let Some(clients) = Clients::installed() else { return };
+    for durability in ["fsync", "os"] {
+        let data = Directory::new(durability);
+        let set = format!("store.durability={durability}");
+        let flags = ["--set", &set];
+        let broker = data.start(&flags);
+        for (version, qos) in ["mqttv311", "mqttv5"].into_iter().flat_map(|version| [(version, "1"), (version, "2")]) {
+            clients.retain(&broker, version, &format!("kept/{version}/{qos}"), qos, "stays");
+            clients.retain(&broker, version, &format!("kept/{version}/{qos}/gone"), qos, "goes");
+            clients.retain(&broker, version, &format!("kept/{version}/{qos}/gone"), qos, "");
+        }
+        clients.retain(&broker, "mqttv5", "end", "1", "1");
+        broker.kill();
+        for _ in 0..2 {
+            let broker = data.start(&flags);
+            broker.logs(|line| line.contains("5 retained messages restored") && line.contains("nothing damaged"));
+            let expected: Vec<String> = ["mqttv311", "mqttv5"]
+                .iter()
+                .flat_map(|version| ["1", "2"].map(|qos| format!("kept/{version}/{qos}=stays")))
+                .collect();
+            assert_eq!(clients.retained(&broker), expected);
+            broker.kill();
+        }
+    }
+}
+
+#[test]
+fn what_was_retained_with_qos_0_is_there_after_a_stop() {
+    let Some(clients) = Clients::installed() else { return };
+    let data = Directory::new("stop");
+    let broker = data.start(&[]);
+    clients.retain(&broker, "mqttv311", "kept/a", "0", "1");
+    clients.retain(&broker, "mqttv311", "end", "0", "1");
+    broker.signal(Signal::TERM);
+    assert!(broker.finish().status.success());
+    let broker = data.start(&[]);
+    assert_eq!(clients.retained(&broker), ["kept/a=1"]);
+}
+
+#[test]
+fn in_memory_nothing_is_written() {
+    let data = Directory::new("memory");
+    let broker = data.start(&["--set", "store.durability=memory"]);
+    broker.logs(|line| line.contains("nothing outlasts this process"));
+    assert!(data.ask(&["status"]).contains("store          memory"));
+    assert!(!data.0.join("store").exists());
+}
+
+#[test]
+fn status_metrics_and_doctor_say_how_the_store_is() {
+    let data = Directory::new("health");
+    let broker = data.start(&[]);
+    broker.logs(|line| line.contains("0 retained messages restored"));
+    let status = data.ask(&["status"]);
+    assert!(status.contains("store          fsync, well"), "{status}");
+    let metrics = data.ask(&["metrics"]);
+    assert!(metrics.contains("breakwater_store_condition 0") && metrics.contains("breakwater_store_unstored_total 0"));
+    assert!(!data.ask(&["doctor"]).contains("the store"));
+}
+
+#[test]
+fn damage_is_said_and_does_not_keep_the_broker_from_starting() {
+    let data = Directory::new("damage");
+    let broker = data.start(&[]);
+    broker.signal(Signal::TERM);
+    assert!(broker.finish().status.success());
+    let index = data.0.join("store/index.redb");
+    std::fs::write(&index, vec![0x5A; 9000]).expect("it is ours");
+    let broker = data.start(&[]);
+    broker.logs(|line| line.contains("was set aside as"));
+    broker.logs(|line| line.contains("things lost or set aside"));
+    let doctor = data.ask(&["doctor"]);
+    assert!(doctor.contains("were lost or set aside since the start"), "{doctor}");
+}
+
+#[test]
+fn a_start_that_cannot_have_the_store_is_refused_with_one_line() {
+    let data = Directory::new("refused");
+    let serve = || {
+        let mut command = breakwater();
+        command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--data"]).arg(&data.0);
+        Program::start(&mut command).finish()
+    };
+    let broker = data.start(&[]);
+    // As if it came from another host: the socket that would tell is not there.
+    std::fs::remove_file(data.0.join("control.sock")).expect("it is there");
+    let ended = serve();
+    assert_eq!(ended.status.code(), Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.concat().contains("another process uses this store"), "{:?}", ended.lines);
+    broker.kill();
+    std::fs::remove_dir_all(data.0.join("store")).expect("nobody has it");
+    std::fs::write(data.0.join("store"), b"not a folder").expect("it is ours");
+    let ended = serve();
+    assert_eq!(ended.status.code(), Some(1), "{:?}", ended.lines);
+    assert!(ended.lines.concat().contains("store.durability"), "{:?}", ended.lines);
+}

@@ -1,0 +1,79 @@
+//! A start: what the store has kept comes back, before anybody can ask for it.
+
+use breakwater_contract::Token;
+use breakwater_contract::store::{Change, Durability, Restored, Store, Submitted};
+use breakwater_proto::{Instant, Message, MessageView};
+use breakwater_router::Router;
+
+/// What a start has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revived {
+    /// Retained messages that are back.
+    pub retained: u64,
+    /// Those that have expired meanwhile.
+    pub expired: u64,
+    /// Those that stay in the store because the limits on retained messages leave no room for them.
+    pub refused: u64,
+}
+
+/// A shard that there isn't: answers to what a start submits meet nobody.
+pub const NOBODY: u16 = u16::MAX;
+
+/// Where the number of starts is kept.
+const TABLE: &str = "broker";
+const STARTS: &[u8] = b"starts";
+
+/// Revisions of one start: more than it can ever give.
+const REVISIONS: u32 = 40;
+/// Changes of one batch.
+const BATCH: usize = 4096;
+
+/// Puts back what `store` has kept. `now`: of the clock that expiry is told in.
+///
+/// Every start gives revisions greater than all earlier ones, also than those of messages that were cleared since and that
+/// nothing tells of any more: it counts the starts.
+///
+/// # Errors
+/// What kept the store from reading.
+pub fn revive(store: &dyn Store, router: &Router, now: Instant) -> Result<Revived, String> {
+    let mut revived = Revived::default();
+    let (mut starts, mut revision) = (0, 0);
+    let mut expired = Vec::new();
+    let mut building = Vec::new();
+    store.restore(&mut |restored| match restored {
+        Restored::Retained(retained) => {
+            revision = revision.max(retained.revision);
+            if retained.message.expires_at().is_some_and(|at| at <= now) {
+                expired.push(Box::from(retained.message.topic()));
+                return;
+            }
+            // Its publisher's name among the sessions is one of another life.
+            let view = MessageView { origin: u64::MAX, ..retained.message.view() };
+            match router.retain(Message::new(&view, &mut building)).refused {
+                None => revived.retained += 1,
+                Some(_) => revived.refused += 1,
+            }
+        }
+        Restored::Value { table, key, value } if *table == *TABLE && *key == *STARTS => {
+            starts = value.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        }
+        // Nobody has stored such a thing yet.
+        Restored::Session(_) | Restored::Value { .. } => {}
+    })?;
+    revived.expired = expired.len() as u64;
+    let start = starts.max(revision >> REVISIONS) + 1;
+    let first = start << REVISIONS;
+    router.start_revisions_at(first + revived.expired);
+    let count = Change::Value { table: TABLE.into(), key: STARTS.into(), value: Some(start.to_be_bytes().into()) };
+    let clear = |(number, topic): (u64, Box<str>)| Change::Unretain { topic, revision: first + number };
+    let changes: Vec<Change> = std::iter::once(count).chain((0..).zip(expired).map(clear)).collect();
+    if !store.is_volatile() {
+        for batch in changes.chunks(BATCH) {
+            let token = Token { shard: NOBODY, slot: 0, generation: 0, sequence: 0 };
+            if store.submit(token, batch, Durability::Fsync) == Submitted::Refused {
+                return Err(format!("the store takes nothing: {}", store.health().fault));
+            }
+        }
+    }
+    Ok(revived)
+}

@@ -1,0 +1,52 @@
+//! The store under a node, on a simulated disk: its threads take their steps when the shards rest.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use breakwater_contract::{Completion, Completions, Store};
+use breakwater_proto::Instant;
+use breakwater_router::Router;
+use breakwater_store::{Engine, Options, SimulatedDisk};
+
+/// A store without threads of its own.
+pub(crate) struct Stored {
+    engine: Arc<Engine>,
+    answers: Arc<Answers>,
+    /// Nothing is written.
+    pub(crate) halted: bool,
+}
+
+/// Answers that no shard has yet.
+#[derive(Default)]
+struct Answers(Mutex<Vec<Completion>>);
+
+impl Completions for Answers {
+    fn complete(&self, completion: Completion) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(completion);
+    }
+}
+
+impl Stored {
+    /// Opens it and puts back what it holds, as a start does.
+    pub(crate) fn open(disk: &SimulatedDisk, epoch_unix_ms: u64, router: &Router, now: Instant) -> Self {
+        let answers = Arc::new(Answers::default());
+        let options = Options { epoch_unix_ms, ..Options::default() };
+        let disk = Arc::new(disk.clone());
+        let engine = Engine::open(disk, options, Arc::clone(&answers) as Arc<_>, Box::new(|_| {}));
+        let engine = Arc::new(engine.expect("a simulated disk that can be read"));
+        breakwater_shard::revive(&*engine, router, now).expect("a store that can be read");
+        Self { engine, answers, halted: false }
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.engine) as Arc<_>
+    }
+
+    /// Does what there is to do; what the shards are answered.
+    pub(crate) fn work(&self, now: Instant) -> Vec<Completion> {
+        if !self.halted {
+            while self.engine.write(now.0, Duration::ZERO) || self.engine.read(Duration::ZERO) || self.engine.fold() {}
+        }
+        std::mem::take(&mut self.answers.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
