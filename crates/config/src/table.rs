@@ -199,7 +199,7 @@ table! {
     node |to, value| to.shard.retained_per_turn = value.number() as u32;
 
 "store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", Restart,
-    "What is true of a retained message before it is acknowledged: the disk has it, or the operating system has it (a power \
+    "What is true of a retained message, a session or a subscription before it is acknowledged: the disk has it, or the operating system has it (a power \
      cut may take the last seconds). With `memory` nothing outlasts the process.",
     node |to, value| to.store.durability = [Lasting::Fsync, Lasting::Os, Lasting::Memory][(value.number() as usize).min(2)];
 "store.commit_delay", Kind::Duration { min_ms: 0, max_ms: 1000 }, "0ms", Restart,

@@ -9,7 +9,7 @@ use breakwater_contract::store::{Condition, Durability, Health};
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_net::{Handle, Origin};
 use breakwater_router::Router;
-use breakwater_shard::{NOBODY, Revived, revive};
+use breakwater_shard::{Back, NOBODY, Revived, revive};
 use breakwater_store::{Embedded, Memory, Options, RealDisk};
 
 use crate::log::{Level, Log};
@@ -19,6 +19,8 @@ pub(crate) struct Keeper {
     /// Taken when the broker stops. Nobody but the shards has another reference, so that taking it closes it.
     store: Mutex<Option<Arc<dyn Store>>>,
     pub(crate) durability: Lasting,
+    /// Sessions that were found, until the shards take them.
+    sessions: Mutex<Vec<Back>>,
     relay: Arc<Relay>,
     mouth: Mouth,
 }
@@ -51,7 +53,7 @@ impl Keeper {
         if durability == Lasting::Memory {
             mouth.say(Level::Info, "store: in memory: nothing outlasts this process (store.durability)");
             let store: Arc<dyn Store> = Arc::new(Memory::new(Arc::clone(&relay) as Arc<_>));
-            return Ok(Self { store: Mutex::new(Some(store)), durability, relay, mouth });
+            return Ok(Self { store: Mutex::new(Some(store)), durability, sessions: Mutex::default(), relay, mouth });
         }
         let folder = data.join("store");
         let failed = |what: &dyn std::fmt::Display| format!("store: {}: {what}", folder.display());
@@ -69,10 +71,17 @@ impl Keeper {
         let completions = Arc::clone(&relay) as Arc<_>;
         let store = Embedded::open(Arc::new(disk), options(settings, origin, salt), completions, tell);
         let store = store.map_err(|fault| failed(&fault))?;
-        let revived = revive(&store, router, origin.now()).map_err(|fault| failed(&fault))?;
+        let now = origin.now();
+        let revived = revive(&store, router, now, origin.unix_ms() + now.0).map_err(|fault| failed(&fault))?;
         let level = if store.health().damages > 0 || revived.refused > 0 { Level::Warn } else { Level::Info };
-        mouth.say(level, &found(&folder, revived, &store.health(), began.elapsed()));
-        Ok(Self { store: Mutex::new(Some(Arc::new(store))), durability, relay, mouth })
+        mouth.say(level, &found(&folder, &revived, &store.health(), began.elapsed()));
+        let sessions = Mutex::new(revived.sessions);
+        Ok(Self { store: Mutex::new(Some(Arc::new(store))), durability, sessions, relay, mouth })
+    }
+
+    /// Sessions that were found; the first who asks gets them.
+    pub(crate) fn sessions(&self) -> Vec<Back> {
+        std::mem::take(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// For the shards.
@@ -170,13 +179,14 @@ fn options(settings: &StoreSettings, origin: Origin, salt: u64) -> Options {
 }
 
 /// One line on what a start has found.
-fn found(folder: &Path, revived: Revived, health: &Health, took: Duration) -> String {
-    let Revived { retained, expired, refused } = revived;
-    let mut text = format!("store: {retained} retained messages restored from {}", folder.display());
-    if expired > 0 {
-        text += &format!(", {expired} had expired");
+fn found(folder: &Path, revived: &Revived, health: &Health, took: Duration) -> String {
+    let Revived { sessions, retained, expired, refused } = revived;
+    let (sessions, folder) = (sessions.len(), folder.display());
+    let mut text = format!("store: {retained} retained messages and {sessions} sessions restored from {folder}");
+    if *expired > 0 {
+        text += &format!(", {expired} messages had expired");
     }
-    if refused > 0 {
+    if *refused > 0 {
         text += &format!(", {refused} left where they are because of the limits retained.*");
     }
     match health.damages {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use breakwater_acme::Agent;
 use breakwater_config::{Resolved, WhenUnavailable};
 use breakwater_net::{Listening, Node, Origin, Transport};
 use breakwater_router::Router;
-use breakwater_shard::{Pages, Setup, Shard};
+use breakwater_shard::{Pages, Returning, Setup, Shard};
 
 use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
@@ -172,7 +172,14 @@ fn start(
     log: &Log,
 ) -> io::Result<Node> {
     let shards = setup.shards;
-    let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
+    // All of them before the first one runs: what comes to one shard finds the sessions of all the others.
+    let build = |id| Mutex::new(Some(Shard::<Transport>::new(Setup { id, ..setup.clone() }, origin.now())));
+    let built: Vec<_> = (0..shards).map(build).collect();
+    drop(setup);
+    let engine = move |id: u16, _| {
+        let shard = built[usize::from(id)].lock().unwrap_or_else(PoisonError::into_inner).take();
+        shard.expect("each of them is started once")
+    };
     breakwater_net::start_at(origin, listening, shards, net, engine, |_| Box::new(log.journal()))
 }
 
@@ -185,17 +192,19 @@ fn setup(
     shards: u16,
 ) -> Setup {
     let options = breakwater_shard::Options { durability: keeper.promises(), ..resolved.shard.clone() };
+    let seed = chance();
     Setup {
         id: 0,
         shards,
         options: Arc::new(options),
         profiles: Vec::new(),
         router,
-        seed: chance(),
+        seed,
         authenticator: Arc::clone(&door.chain) as Arc<_>,
         authorizer: Arc::new(breakwater_auth::Open),
         pages,
         store: keeper.store(),
+        returning: Arc::new(Returning::new(keeper.sessions(), seed, shards)),
     }
 }
 

@@ -351,6 +351,7 @@ impl<T: Send> Shard<T> {
             self.serve_retained(self.subscriber_of(session));
         }
         self.announce(driver, slot, session, present, &entrant);
+        self.keep_session(slot, session, &entrant);
         Ok(())
     }
 
@@ -395,16 +396,7 @@ impl<T: Send> Shard<T> {
             will_pending: false,
             shares: false,
         };
-        self.profiles.hold(entrant.profile);
-        let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
-        if let Some(mount) = &entrant.mount {
-            self.mounts.insert(session, mount.clone());
-        }
-        let hash = hash_id(self.seed, entrant.client_id());
-        let (sessions, seed) = (&self.sessions, self.seed);
-        self.registry.insert_unique(hash, session, |slot| {
-            sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))
-        });
+        let session = self.enrol(resident, entrant.client_id(), entrant.mount.clone());
         self.counters.bump(Metric::SessionsCreated);
         (session, false) // [MQTT-3.2.2-2] [MQTT3-3.2.2-1] [MQTT3-3.2.2-3]
     }

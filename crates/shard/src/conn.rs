@@ -188,6 +188,8 @@ pub(crate) mod hold {
     pub(crate) const THROTTLED: u8 = 4;
     /// As many of its publishes as it may have under way are not acknowledged yet.
     pub(crate) const UNACKNOWLEDGED: u8 = 8;
+    /// What stands in its out buffer promises something that the store does not have yet. Nothing is written either.
+    pub(crate) const UNSTORED: u8 = 16;
 }
 
 /// What few connections are.

@@ -11,6 +11,7 @@ use breakwater_session::AckTicket;
 
 use crate::conn::{Cause, NONE, hold};
 use crate::driver::Driver;
+use crate::lasting::{Names, Promised};
 use crate::shard::{NEVER, Shard, later};
 
 /// What nobody waits for goes after so many milliseconds at the latest: with the sync behind it, within a second.
@@ -25,6 +26,8 @@ pub(crate) struct Durable {
     /// None: nothing outlasts the process, and nothing is handed in.
     store: Option<Arc<dyn Store>>,
     durability: Durability,
+    /// Sessions that the store knows.
+    pub(crate) names: Names,
     /// The next batch.
     changes: Vec<Change>,
     bytes: usize,
@@ -33,6 +36,7 @@ pub(crate) struct Durable {
     due: Instant,
     under_way: VecDeque<Batch>,
     sequence: u32,
+    recorded: u64,
     /// Promises of batches that the store did not take, until the turn ends.
     broken: Vec<Promise>,
 }
@@ -44,14 +48,24 @@ struct Batch {
     until: Instant,
 }
 
-/// An acknowledgement that waits for a batch.
-pub(crate) struct Promise {
-    session: u32,
-    /// Of the session.
-    generation: u32,
-    ticket: AckTicket,
-    /// What it says if all goes well.
-    reason: ReasonCode,
+/// What waits for a batch.
+pub(crate) enum Promise {
+    /// PUBACK or PUBREC.
+    Acknowledgement {
+        session: u32,
+        /// Of the session.
+        generation: u32,
+        ticket: AckTicket,
+        /// What it says if all goes well.
+        reason: ReasonCode,
+    },
+    /// CONNACK, SUBACK or UNSUBACK, in the out buffer of a connection.
+    Answer {
+        slot: u32,
+        /// Of the connection.
+        generation: u32,
+        promised: Promised,
+    },
 }
 
 impl Durable {
@@ -59,12 +73,14 @@ impl Durable {
         Self {
             store: Some(store).filter(|store| !store.is_volatile()),
             durability,
+            names: Names::new(),
             changes: Vec::new(),
             bytes: 0,
             promises: Vec::new(),
             due: NEVER,
             under_way: VecDeque::new(),
             sequence: 0,
+            recorded: 0,
             broken: Vec::new(),
         }
     }
@@ -73,6 +89,27 @@ impl Durable {
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// The store, where anything outlasts the process.
+    pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
+        self.store.clone()
+    }
+
+    /// Changes so far.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.recorded
+    }
+
+    /// It waits for what was recorded last.
+    pub(crate) fn promise(&mut self, promise: Promise) {
+        self.promises.push(promise);
+    }
+
+    /// Whether something is to be handed in or to be told at the end of this turn.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due <= now || !self.broken.is_empty()
     }
 
     /// When a turn has to be taken for what waits here.
@@ -84,11 +121,12 @@ impl Durable {
 
 impl<T: Send> Shard<T> {
     /// A change joins the batch of this turn, or one that goes within half a second if nobody hurries.
-    fn record(&mut self, change: Change, bytes: usize, hurry: bool) {
+    pub(crate) fn record(&mut self, change: Change, bytes: usize, hurry: bool) {
         if self.durable.bytes + bytes > BATCH_BYTES && !self.durable.changes.is_empty() {
             self.submit();
         }
         self.durable.changes.push(change);
+        self.durable.recorded += 1;
         self.durable.bytes += bytes;
         let due = if hurry { self.now } else { later(self.now, UNHURRIED_MS) };
         self.durable.due = self.durable.due.min(due);
@@ -115,7 +153,7 @@ impl<T: Send> Shard<T> {
         let Some(generation) = self.sessions.generation(session) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         let ticket = resident.session.acknowledge_later(qos, packet_id);
-        self.durable.promises.push(Promise { session, generation, ticket, reason });
+        self.durable.promise(Promise::Acknowledgement { session, generation, ticket, reason });
         // A 5.0 client keeps to its Receive Maximum, one of 3.x was told of none.
         let limits = self.profiles.limits(conn.profile);
         if !conn.link.version.is_v5() && resident.session.receive_quota(conn.link.version, limits) == 0 {
@@ -129,7 +167,7 @@ impl<T: Send> Shard<T> {
             self.submit();
         }
         for promise in std::mem::take(&mut self.durable.broken) {
-            self.keep_promise(driver, &promise, false);
+            self.settle_promise(driver, &promise, false);
         }
     }
 
@@ -179,14 +217,31 @@ impl<T: Send> Shard<T> {
             self.counters.add(Metric::StoreUnstored, batch.changes);
         }
         for promise in &batch.promises {
-            self.keep_promise(driver, promise, stored);
+            self.settle_promise(driver, promise, stored);
+        }
+    }
+
+    fn settle_promise<D: Driver<Transport = T>>(&mut self, driver: &mut D, promise: &Promise, stored: bool) {
+        match *promise {
+            Promise::Acknowledgement { session, generation, ticket, reason } => {
+                self.let_out(driver, (session, generation), ticket, reason, stored);
+            }
+            Promise::Answer { slot, generation, promised } => {
+                self.keep_answer(driver, (slot, generation), promised, stored);
+            }
         }
     }
 
     /// Lets an acknowledgement out. Where nothing was stored a 5.0 client is told so; one of 3.x can't be, and loses its
     /// connection instead, so that it publishes again.
-    fn keep_promise<D: Driver<Transport = T>>(&mut self, driver: &mut D, promise: &Promise, stored: bool) {
-        let Promise { session, generation, ticket, reason } = *promise;
+    fn let_out<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        (session, generation): (u32, u32),
+        ticket: AckTicket,
+        reason: ReasonCode,
+        stored: bool,
+    ) {
         if self.sessions.generation(session) != Some(generation) {
             return;
         }

@@ -150,6 +150,7 @@ impl<T: Send> Shard<T> {
         {
             resident.expires_at = later(now, u64::from(expiry_s) * 1000);
         }
+        self.record_session(session, false);
         self.watch(session);
         self.account(session);
     }
@@ -197,6 +198,7 @@ impl<T: Send> Shard<T> {
 
     /// Forgets a session without more ado.
     pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
+        self.forget_session(session);
         let who = self.subscriber_of(session);
         let Some(resident) = self.sessions.remove(session) else { return };
         for id in &resident.session.subscriptions {

@@ -20,6 +20,7 @@ mod egress;
 mod farewell;
 mod inbox;
 mod ingress;
+mod lasting;
 mod lifetime;
 mod mail;
 mod memory;
@@ -44,6 +45,7 @@ mod wills;
 
 pub use conn::Cause;
 pub use driver::{Driver, Event, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
+pub use lasting::{Back, Returning};
 pub use mail::{Batch, Control, Mail};
 pub use mount::mountpoint_fault;
 pub use options::{Options, TurnBudget};

@@ -5,9 +5,13 @@ use breakwater_contract::store::{Change, Durability, Restored, Store, Submitted}
 use breakwater_proto::{Instant, Message, MessageView};
 use breakwater_router::Router;
 
+use crate::lasting::Back;
+
 /// What a start has found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Revived {
+    /// Sessions, for [`Returning`](crate::Returning).
+    pub sessions: Vec<Back>,
     /// Retained messages that are back.
     pub retained: u64,
     /// Those that have expired meanwhile.
@@ -28,14 +32,15 @@ const REVISIONS: u32 = 40;
 /// Changes of one batch.
 const BATCH: usize = 4096;
 
-/// Puts back what `store` has kept. `now`: of the clock that expiry is told in.
+/// Puts retained messages back that `store` has kept, and finds its sessions. `now`: of the clock that expiry is told in, and
+/// what Unix time it is then.
 ///
 /// Every start gives revisions greater than all earlier ones, also than those of messages that were cleared since and that
 /// nothing tells of any more: it counts the starts.
 ///
 /// # Errors
 /// What kept the store from reading.
-pub fn revive(store: &dyn Store, router: &Router, now: Instant) -> Result<Revived, String> {
+pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) -> Result<Revived, String> {
     let mut revived = Revived::default();
     let (mut starts, mut revision) = (0, 0);
     let mut expired = Vec::new();
@@ -57,8 +62,9 @@ pub fn revive(store: &dyn Store, router: &Router, now: Instant) -> Result<Revive
         Restored::Value { table, key, value } if *table == *TABLE && *key == *STARTS => {
             starts = value.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
         }
+        Restored::Session(session) => revived.sessions.push(Back::new(*session, now, unix_ms)),
         // Nobody has stored such a thing yet.
-        Restored::Session(_) | Restored::Value { .. } => {}
+        Restored::Value { .. } => {}
     })?;
     revived.expired = expired.len() as u64;
     let start = starts.max(revision >> REVISIONS) + 1;

@@ -12,11 +12,12 @@ use breakwater_router::{Matches, Router, Subscriber, Target};
 use breakwater_session::{Drops, Link, Session};
 use hashbrown::HashTable;
 
-use crate::conn::{Cause, Conn, NONE, Phase};
+use crate::conn::{Cause, Conn, NONE, Phase, hold};
 use crate::driver::{Driver, Peer, Ready, ShardId};
 use crate::durable::Durable;
 use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
+use crate::lasting::Returning;
 use crate::mail::Batch;
 use crate::operator::Review;
 use crate::options::Options;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub pages: Arc<Pages>,
     /// What outlasts the process; one that is volatile is never asked.
     pub store: Arc<dyn Store>,
+    /// Sessions that a start has found.
+    pub returning: Arc<Returning>,
 }
 
 /// The time, read once per turn.
@@ -189,9 +192,16 @@ pub struct Shard<T: Send> {
 }
 
 impl<T: Send> Shard<T> {
-    /// Builds an empty shard.
+    /// Builds a shard without connections; what a start has found of its sessions is in it.
     #[must_use]
     pub fn new(setup: Setup, now: Instant) -> Self {
+        let returning = Arc::clone(&setup.returning);
+        let mut shard = Self::empty(setup, now);
+        shard.take_back(&returning);
+        shard
+    }
+
+    fn empty(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
         let durable = Durable::new(setup.store, setup.options.durability);
@@ -322,7 +332,7 @@ impl<T: Send> Shard<T> {
     /// Takes note of what the poller says of a connection. Spurious calls are harmless.
     pub fn ready(&mut self, slot: u32, ready: Ready) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if ready.writable && conn.flags.blocked {
+        if ready.writable && conn.flags.blocked && !conn.flags.holds.has(hold::UNSTORED) {
             conn.flags.blocked = false;
             conn.flags.pump = !conn.is_leaving();
             self.mark_dirty(slot);
@@ -380,7 +390,9 @@ impl<T: Send> Shard<T> {
         }
         let waiting_retained = self.work_retained(&mut more);
         self.periodic(driver);
-        self.settle_durable(driver);
+        if self.durable.is_due(self.now) || self.stopping {
+            self.settle_durable(driver);
+        }
         self.post(driver);
         self.flush(driver);
         more |= !self.again.is_empty() || !self.jobs.is_empty() || !self.dirty.is_empty();

@@ -7,7 +7,7 @@ use breakwater_proto::{
     FilterKind, PacketKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
     UserProperties, Version, Violation, is_wildcard, parse_filter,
 };
-use breakwater_router::{Grant, PackedGrant, Subscribed};
+use breakwater_router::{FilterId, Grant, PackedGrant, Subscribed};
 
 use crate::conn::{Cause, NONE, mark};
 use crate::ingress::Spend;
@@ -38,6 +38,7 @@ impl<T: Send> Shard<T> {
             self.park(slot);
             return Ok(false);
         }
+        let recorded = self.durable.recorded();
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
         for (index, (filter, mut options)) in subscribe.filters().enumerate() {
@@ -70,6 +71,7 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
+        self.keep_subscriptions(slot, self.durable.recorded() > recorded);
         self.release_retained(session);
         self.forget_questions(slot);
         Ok(true)
@@ -149,6 +151,12 @@ impl<T: Send> Shard<T> {
             resident.session.subscriptions.push(id.as_u32());
         }
         self.counters.bump(Metric::Subscribes);
+        match kind {
+            FilterKind::Plain(_) => self.record_subscription(session, &whole, grant),
+            FilterKind::Shared { group, .. } => {
+                self.record_subscription(session, &format!("$share/{group}/{whole}"), grant);
+            }
+        }
         let wanted = match options.retain_handling {
             RetainHandling::AtSubscribe => true, // [MQTT-3.3.1-9] [MQTT-3.8.4-4] [MQTT3-3.3.1-6]
             RetainHandling::IfNew => new,        // [MQTT-3.3.1-10]
@@ -198,7 +206,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get(slot) else { return Ok(()) };
         self.check_user_properties(slot, &unsubscribe.user_properties)?;
         let (version, session) = (conn.link.version, conn.session);
-        let who = self.subscriber_of(session);
+        let recorded = self.durable.recorded();
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
         let limits = self.limits_of(slot);
@@ -216,18 +224,11 @@ impl<T: Send> Shard<T> {
                 FilterKind::Plain(plain) => Some((None, self.mounted_filter(session, plain)?)),
                 FilterKind::Shared { group, filter } => Some((Some(group), self.mounted_filter(session, filter)?)),
             });
-            let removed = match parsed {
-                Some((None, whole)) => {
-                    self.forgive_retained(who, &whole);
-                    self.router.unsubscribe(&whole, who) // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
-                }
-                Some((Some(group), whole)) => self.router.unsubscribe_shared(group, &whole, who),
-                None => {
-                    codes.push(ReasonCode::TopicFilterInvalid.as_u8());
-                    continue;
-                }
+            let Some((group, whole)) = parsed else {
+                codes.push(ReasonCode::TopicFilterInvalid.as_u8());
+                continue;
             };
-            let Some(id) = removed else {
+            let Some(id) = self.unsubscribe_one(session, group, &whole) else {
                 codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
                 continue;
             };
@@ -261,7 +262,22 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
+        self.keep_subscriptions(slot, self.durable.recorded() > recorded);
         Ok(())
+    }
+
+    /// Ends one subscription; `None`: there was none.
+    fn unsubscribe_one(&mut self, session: u32, group: Option<&str>, whole: &str) -> Option<FilterId> {
+        let who = self.subscriber_of(session);
+        let Some(group) = group else {
+            self.forgive_retained(who, whole);
+            let id = self.router.unsubscribe(whole, who)?; // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+            self.record_unsubscribed(session, whole);
+            return Some(id);
+        };
+        let id = self.router.unsubscribe_shared(group, whole, who)?;
+        self.record_unsubscribed(session, &format!("$share/{group}/{whole}"));
+        Some(id)
     }
 }
 

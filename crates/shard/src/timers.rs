@@ -94,6 +94,10 @@ impl<T: Send> Shard<T> {
             conn.flags.marks.put(mark::STALL_TIMER, false);
             return;
         }
+        if conn.flags.holds.has(hold::UNSTORED) {
+            // It is not the client that takes nothing.
+            conn.stalled_since = self.now.0 as u32;
+        }
         let stalled_ms = (self.now.0 as u32).wrapping_sub(conn.stalled_since);
         if stalled_ms >= self.options.write_stall_ms {
             self.close(driver, timer.slot, Cause::Stalled);
@@ -152,6 +156,9 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::SessionsExpired);
             self.end_session(driver, session); // [MQTT-4.1.0-2]
         } else {
+            if will_due {
+                self.record_session(session, false);
+            }
             self.watch(session);
         }
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use breakwater_contract::Metric;
 use breakwater_proto::{Packet, PacketKind, Publish, Version};
 use breakwater_shard::{Profile, Rate, Rates, Shard, TurnBudget};
+use breakwater_store::SimulatedDisk;
 
 use crate::network::Wire;
 use crate::received::Received;
@@ -66,17 +67,22 @@ pub fn run(seed: u64) -> Result<Summary, Failure> {
 
 /// Plays one seed over this transport.
 pub fn run_over(seed: u64, transport: Transport) -> Result<Summary, Failure> {
-    play(seed, TRACE, transport)
+    play(seed, TRACE, transport, None)
+}
+
+/// Plays one seed with a store on a disk, so that acknowledgements wait for it.
+pub fn run_stored(seed: u64) -> Result<Summary, Failure> {
+    play(seed, TRACE, Transport::from_environment(), Some(SimulatedDisk::new()))
 }
 
 /// Plays one seed and keeps so many lines of what happened, for a failure.
 pub fn run_tracing(seed: u64, lines: usize) -> Result<Summary, Failure> {
-    play(seed, lines, Transport::from_environment())
+    play(seed, lines, Transport::from_environment(), None)
 }
 
-fn play(seed: u64, lines: usize, transport: Transport) -> Result<Summary, Failure> {
+fn play(seed: u64, lines: usize, transport: Transport, disk: Option<SimulatedDisk>) -> Result<Summary, Failure> {
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut simulation = Simulation::new(seed, transport);
+        let mut simulation = Simulation::new(seed, transport, disk);
         simulation.scene.trace_lines = lines;
         let result = simulation.play();
         result.map_err(|what| (what, simulation.scene.trace()))
@@ -150,11 +156,11 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64, transport: Transport) -> Self {
+    fn new(seed: u64, transport: Transport, disk: Option<SimulatedDisk>) -> Self {
         let mut chance = Chance::new(seed);
         let shards = 1 + chance.below(4) as u16;
         let tight = chance.one_in(3);
-        let mut plan = Plan { shards, seed: chance.next(), transport, ..Plan::default() };
+        let mut plan = Plan { shards, seed: chance.next(), transport, disk, ..Plan::default() };
         plan.router.hash_seed = chance.next();
         plan.router.cache_entries = *chance.pick(&[0, 16, 4096]);
         plan.options.sys_interval_s = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Setup, Shard, ShardId};
+use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Returning, Setup, Shard, ShardId};
 use breakwater_store::{Memory, SimulatedDisk};
 
 use crate::hands::{Fabric, Hands};
@@ -90,8 +90,10 @@ impl World {
         let pages = Arc::new(Pages::new(plan.shards));
         let options = Arc::new(plan.options.clone());
         let epoch_unix_ms = START_UNIX_MS + plan.later_ms - START.0;
-        let stored = plan.disk.as_ref().map(|disk| Stored::open(disk, epoch_unix_ms, &router, START));
+        let mut stored = plan.disk.as_ref().map(|disk| Stored::open(disk, epoch_unix_ms, &router, START));
         let store = stored.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<dyn Store>, Stored::store);
+        let sessions = stored.as_mut().map(|stored| std::mem::take(&mut stored.sessions)).unwrap_or_default();
+        let returning = Arc::new(Returning::new(sessions, plan.seed, plan.shards));
         let setup = |id| Setup {
             id,
             shards: plan.shards,
@@ -103,6 +105,7 @@ impl World {
             authorizer: Arc::clone(&plan.authorizer),
             pages: Arc::clone(&pages),
             store: Arc::clone(&store),
+            returning: Arc::clone(&returning),
         };
         let fabric = Fabric {
             network: Network::new(plan.shards, plan.transport),

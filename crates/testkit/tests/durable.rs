@@ -207,10 +207,11 @@ fn an_answer_that_comes_after_the_connection_has_ended_is_for_nobody() {
         broker.step();
         client.reset();
         broker.step();
-        let mut again = broker.client("publisher").v311().resume().connect();
+        let mut again = broker.client("publisher").v311().resume().start();
         again.send_out(&out_publish("other", QoS::AtLeastOnce, true, 7, b"2"));
         again.expect_nothing();
         broker.halt_store(false);
+        again.next_of(PacketKind::ConnAck);
         assert_eq!(again.next_packet().ack().packet_id, 7);
         again.expect_nothing();
         // The publish that was not acknowledged comes once more.

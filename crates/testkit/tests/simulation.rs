@@ -29,3 +29,12 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first, second);
     }
 }
+
+#[test]
+fn no_seed_breaks_a_promise_while_acknowledgements_wait_for_a_disk() {
+    for seed in 0..100 {
+        if let Err(failure) = simulation::run_stored(seed) {
+            panic!("{failure}");
+        }
+    }
+}

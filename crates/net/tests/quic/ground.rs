@@ -87,6 +87,7 @@ impl Ground {
             authorizer: Arc::new(breakwater_auth::Open),
             pages: Arc::new(Pages::new(2)),
             store: Arc::new(breakwater_store::Memory::default()),
+            returning: Arc::default(),
         };
         let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
         let journal = heard.clone();

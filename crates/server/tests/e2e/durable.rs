@@ -89,7 +89,9 @@ fn what_mosquitto_pub_has_retained_and_cleared_is_so_after_kill_9() {
         broker.kill();
         for _ in 0..2 {
             let broker = data.start(&flags);
-            broker.logs(|line| line.contains("5 retained messages restored") && line.contains("nothing damaged"));
+            broker.logs(|line| {
+                line.contains("5 retained messages and 0 sessions restored") && line.contains("nothing damaged")
+            });
             let expected: Vec<String> = ["mqttv311", "mqttv5"]
                 .iter()
                 .flat_map(|version| ["1", "2"].map(|qos| format!("kept/{version}/{qos}=stays")))
@@ -126,7 +128,7 @@ fn in_memory_nothing_is_written() {
 fn status_metrics_and_doctor_say_how_the_store_is() {
     let data = Directory::new("health");
     let broker = data.start(&[]);
-    broker.logs(|line| line.contains("0 retained messages restored"));
+    broker.logs(|line| line.contains("0 retained messages and 0 sessions restored"));
     let status = data.ask(&["status"]);
     assert!(status.contains("store          fsync, well"), "{status}");
     let metrics = data.ask(&["metrics"]);
@@ -169,4 +171,52 @@ fn a_start_that_cannot_have_the_store_is_refused_with_one_line() {
     let ended = serve();
     assert_eq!(ended.status.code(), Some(1), "{:?}", ended.lines);
     assert!(ended.lines.concat().contains("store.durability"), "{:?}", ended.lines);
+}
+
+/// A client of Mosquitto with a session that lasts: what it has been sent when so many messages have come.
+fn resumed(clients: &Clients, broker: &Broker, version: &str, count: &str) -> Vec<String> {
+    let mut command = Command::new(&clients.subscribe);
+    command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-V", version, "-i", &format!("meter-{version}")]);
+    command.args(["-c", "-q", "1", "-t", "work/#", "-F", "%t=%p", "-C", count, "-W", "60"]);
+    if version == "mqttv5" {
+        command.args(["-x", "3600"]);
+    }
+    Program::start(&mut command).succeed()
+}
+
+#[test]
+fn sessions_of_mosquitto_sub_are_subscribed_after_kill_9() {
+    let Some(clients) = Clients::installed() else { return };
+    let publish = |broker: &Broker, payload: &str| {
+        let mut command = Command::new(&clients.publish);
+        command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-t", "work/1", "-q", "1", "-m", payload]);
+        Program::start(&mut command).succeed();
+    };
+    let data = Directory::new("sessions");
+    let broker = data.start(&[]);
+    for version in ["mqttv311", "mqttv5"] {
+        let mut command = Command::new(&clients.subscribe);
+        command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-V", version]);
+        command.args(["-i", &format!("meter-{version}"), "-c", "-q", "1", "-t", "work/#", "-E"]);
+        if version == "mqttv5" {
+            command.args(["-x", "3600"]);
+        }
+        // It ends when its SUBACK has come.
+        Program::start(&mut command).succeed();
+    }
+    broker.kill();
+    let broker = data.start(&[]);
+    broker.logs(|line| line.contains("0 retained messages and 2 sessions restored"));
+    publish(&broker, "while away");
+    for version in ["mqttv311", "mqttv5"] {
+        assert_eq!(resumed(&clients, &broker, version, "1"), ["work/1=while away"]);
+    }
+    // Once more, after a stop in good order: nothing that was fetched comes again.
+    broker.signal(Signal::TERM);
+    assert!(broker.finish().status.success());
+    let broker = data.start(&[]);
+    publish(&broker, "second");
+    for version in ["mqttv311", "mqttv5"] {
+        assert_eq!(resumed(&clients, &broker, version, "1"), ["work/1=second"]);
+    }
 }

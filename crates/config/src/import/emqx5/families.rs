@@ -10,7 +10,8 @@ const LOG: &str = "the log goes to the terminal or the journal; its level and fo
 const ERLANG: &str = "this tunes the Erlang runtime, which is not there";
 const CLUSTER: &str = "a node works alone; clusters are not there yet";
 const MEMORY: &str = "a client's memory is bounded by queue.max_bytes and limits.out_buffer, that of a shard by limits.memory; clients beyond are refused, not ended";
-const LASTING: &str = "sessions live in memory; they don't outlive the process yet";
+const LASTING: &str =
+    "sessions and subscriptions outlast the process without a setting; messages that wait for them don't yet";
 const SCHEMAS: &str = "messages are not checked or changed on their way";
 const BANS: &str =
     "clients are not banned yet; a listener's access, accept_rate and max_connections_per_address keep them away";

@@ -32,7 +32,7 @@ pub(super) enum Take {
 pub(super) const BRIDGES: &str = "bridges to other brokers are not there yet";
 const ACL: &str = "there is no access control list yet: who has been let in may publish and subscribe to everything";
 const PLUGINS: &str = "plugins of Mosquitto can't be loaded; users are those of `breakwater users`";
-const LASTING: &str = "retained messages outlast the process, in store/ of the data directory; sessions don't yet";
+const LASTING: &str = "retained messages, sessions and subscriptions outlast the process, in store/ of the data directory; queues don't yet";
 const LOG: &str = "the log goes to the terminal or the journal; its level and form are chosen by `serve --log`";
 const PSK: &str = "keys shared beforehand (PSK) are not spoken by the TLS library; use certificates";
 const ENGINE: &str = "keys are read from files; engines and hardware modules are not used";

@@ -1,0 +1,350 @@
+//! Sessions that outlast the process: what the store is told of them, and how they come back.
+//!
+//! A CONNACK or SUBACK that promises something stands in the out buffer at once, and nothing of the buffer is written until the
+//! store has it. Nothing is read from the client meanwhile, either.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use breakwater_contract::Metric;
+use breakwater_contract::store::{Change, SessionNumber, SessionRow, StoredSession};
+use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, parse_filter};
+use breakwater_router::{Grant, Subscribed};
+use breakwater_session::{Session, StoredWill, refuse};
+
+use crate::admit::Entrant;
+use crate::conn::{Cause, NONE, hold};
+use crate::driver::Driver;
+use crate::durable::Promise;
+use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
+
+/// What the store calls a session, and whose it is; by slot.
+pub(crate) type Names = BTreeMap<u32, Name>;
+
+#[derive(Debug)]
+pub(crate) struct Name {
+    number: SessionNumber,
+    user: Box<str>,
+}
+
+/// What an answer that waits has promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promised {
+    /// A session that the store did not know.
+    NewSession,
+    /// One that it knows: what changed is when it was left, and perhaps for how long it lives.
+    OldSession,
+    /// Subscriptions made or ended.
+    Subscriptions,
+}
+
+/// A session that a start has found, and when it goes on to live until.
+#[derive(Debug)]
+pub struct Back {
+    pub(crate) session: StoredSession,
+    /// When it ends.
+    pub(crate) expires_at: Instant,
+    /// When its will is due, if it has one.
+    pub(crate) will_at: Instant,
+}
+
+/// Sessions on their way to their shards. Each shard takes its own once, when it is built.
+#[derive(Debug, Default)]
+pub struct Returning(Mutex<Vec<Vec<Back>>>);
+
+impl Returning {
+    /// Sorts them by their homes.
+    #[must_use]
+    pub fn new(sessions: Vec<Back>, seed: u64, shards: u16) -> Self {
+        let mut homes: Vec<Vec<Back>> = (0..shards).map(|_| Vec::new()).collect();
+        for back in sessions {
+            let home = home_of(seed, shards, &back.session.row.client_id);
+            homes[usize::from(home)].push(back);
+        }
+        Self(Mutex::new(homes))
+    }
+
+    fn take(&self, shard: u16) -> Vec<Back> {
+        let mut homes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        homes.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
+    }
+}
+
+impl Back {
+    /// `unix_ms` at `now`. A session that was connected when the process ended is as if left at this moment.
+    pub(crate) fn new(session: StoredSession, now: Instant, unix_ms: u64) -> Self {
+        let row = &session.row;
+        let left = if row.detached_unix_ms == 0 { unix_ms } else { row.detached_unix_ms };
+        let gone_ms = unix_ms.saturating_sub(left);
+        let at = |seconds: u32| later(now, (u64::from(seconds) * 1000).saturating_sub(gone_ms));
+        let expires_at = if row.expiry_s == u32::MAX { NEVER } else { at(row.expiry_s) };
+        let will_at = row.will.as_ref().map_or(NEVER, |(_, delay_s)| at((*delay_s).min(row.expiry_s)));
+        Self { session, expires_at, will_at }
+    }
+}
+
+impl<T: Send> Shard<T> {
+    /// A client is tied to its session, and CONNACK is written: where the session outlasts the process, the store comes first.
+    pub(crate) fn keep_session(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
+        let Some(store) = self.durable.store() else { return };
+        let durable = self.sessions.get(session).is_some_and(|resident| resident.session.is_durable());
+        if !durable {
+            self.forget_session(session);
+            return;
+        }
+        let user = &*entrant.principal.name;
+        let promised = match self.durable.names.get_mut(&session) {
+            Some(name) => {
+                if *name.user != *user {
+                    name.user = user.into();
+                }
+                Promised::OldSession
+            }
+            None => {
+                self.durable.names.insert(session, Name { number: store.new_session(), user: user.into() });
+                Promised::NewSession
+            }
+        };
+        self.record_session(session, true);
+        self.hold_answer(slot, promised);
+    }
+
+    /// What is in the out buffer waits for the store.
+    fn hold_answer(&mut self, slot: u32, promised: Promised) {
+        let Some(generation) = self.conns.generation(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.flags.holds.put(hold::UNSTORED, true);
+        // Nothing is written to it, and nobody is to wonder.
+        conn.flags.blocked = true;
+        conn.stalled_since = self.now.0 as u32;
+        self.durable.promise(Promise::Answer { slot, generation, promised });
+    }
+
+    /// SUBACK or UNSUBACK is in the out buffer; it waits if any of it is to last.
+    pub(crate) fn keep_subscriptions(&mut self, slot: u32, changed: bool) {
+        if changed {
+            self.hold_answer(slot, Promised::Subscriptions);
+        }
+    }
+
+    /// The store has what an answer promised, or has it not.
+    pub(crate) fn keep_answer<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        (slot, generation): (u32, u32),
+        promised: Promised,
+        stored: bool,
+    ) {
+        if self.conns.generation(slot) != Some(generation) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if !conn.flags.holds.has(hold::UNSTORED) {
+            return;
+        }
+        conn.flags.holds.put(hold::UNSTORED, false);
+        // If the socket is full all the same, the next write finds out.
+        conn.flags.blocked = false;
+        if stored || promised == Promised::OldSession {
+            conn.flags.tail_ready |= !conn.tail.is_empty();
+            conn.flags.pump |= conn.session != NONE;
+            self.mark_dirty(slot);
+            self.schedule(slot);
+            return;
+        }
+        conn.out.truncate(conn.sent as usize);
+        if conn.session == NONE {
+            // The broker stops, and the client was only waiting for the last words.
+            self.mark_dirty(slot);
+            return;
+        }
+        let reason = ReasonCode::QuotaExceeded;
+        if promised == Promised::Subscriptions {
+            self.close(driver, slot, Cause::NotPermitted(reason, "the store could not take a subscription"));
+            return;
+        }
+        let (version, most, session) = (conn.link.version, conn.link.maximum_packet_size, conn.session);
+        refuse(version, reason, Some("the store could not take the session"), most, &mut conn.out);
+        self.counters.bump(Metric::ConnectionsRefused);
+        if let Some(resident) = self.sessions.get_mut(session) {
+            // It never was a client.
+            resident.session.take_will();
+            resident.session.set_expiry_s(0);
+        }
+        self.close(driver, slot, Cause::Refused(reason));
+    }
+
+    /// The store learns how a session is, if it knows it.
+    pub(crate) fn record_session(&mut self, session: u32, hurry: bool) {
+        let Some(name) = self.durable.names.get(&session) else { return };
+        let Some(resident) = self.sessions.get(session) else { return };
+        let will = resident.session.will();
+        let row = SessionRow {
+            number: name.number,
+            client_id: resident.session.client_id().into(),
+            user: name.user.clone(),
+            expiry_s: resident.session.expiry_s(),
+            detached_unix_ms: self.detached_unix_ms(resident),
+            will: will.map(|will| (will.message.clone(), will.delay_s)),
+            attributes: attributes(will.and_then(|will| will.expiry_s), self.mount_of(session)),
+        };
+        let bytes = row.client_id.len() + will.map_or(0, |will| will.message.byte_len()) + 100;
+        self.record(Change::Session(Box::new(row)), bytes, hurry);
+    }
+
+    fn detached_unix_ms(&self, resident: &Resident) -> u64 {
+        if resident.conn != NONE {
+            return 0;
+        }
+        let lives_ms = u64::from(resident.session.expiry_s()) * 1000;
+        let left_ms = if resident.expires_at == NEVER { lives_ms } else { resident.expires_at.ms_since(self.now) };
+        self.unix_ms.saturating_sub(lives_ms.saturating_sub(left_ms)).max(1)
+    }
+
+    /// A session has a subscription. `filter`: as the router writes it.
+    pub(crate) fn record_subscription(&mut self, session: u32, filter: &str, grant: Grant) {
+        let Some(name) = self.durable.names.get(&session) else { return };
+        let (filter, bytes) = (Box::from(filter), filter.len() + 32);
+        let (options, identifier) = (packed(grant), grant.subscription_id);
+        self.record(Change::Subscribe { session: name.number, filter, options, identifier }, bytes, true);
+    }
+
+    /// A session has a subscription no longer.
+    pub(crate) fn record_unsubscribed(&mut self, session: u32, filter: &str) {
+        let Some(name) = self.durable.names.get(&session) else { return };
+        let (filter, bytes) = (Box::from(filter), filter.len() + 32);
+        self.record(Change::Unsubscribe { session: name.number, filter }, bytes, true);
+    }
+
+    /// A session ends, or lives from here on as long as its connection.
+    pub(crate) fn forget_session(&mut self, session: u32) {
+        if let Some(name) = self.durable.names.remove(&session) {
+            self.record(Change::RemoveSession(name.number), 32, false);
+        }
+    }
+
+    /// Takes in what a start has found: nobody is connected, everything is subscribed.
+    pub(crate) fn take_back(&mut self, returning: &Returning) {
+        for back in returning.take(self.id) {
+            self.take_one_back(back);
+        }
+    }
+
+    fn take_one_back(&mut self, back: Back) {
+        let Back { session: StoredSession { row, subscriptions, .. }, expires_at, will_at } = back;
+        if self.find(&row.client_id).is_some() {
+            // One of a name is enough; the store should have had no other.
+            self.record(Change::RemoveSession(row.number), 32, false);
+            return;
+        }
+        let (will_expiry_s, mount) = read_attributes(&row.attributes);
+        let mut session = Session::new(&row.client_id, row.expiry_s);
+        let will_pending = row.will.is_some();
+        session.set_will(row.will.map(|(message, delay_s)| StoredWill { message, delay_s, expiry_s: will_expiry_s }));
+        let resident = Resident {
+            session,
+            conn: NONE,
+            accounted: 0,
+            accounted_away: false,
+            profile: 0,
+            mount: mount.len() as u16,
+            will_at,
+            expires_at,
+            check_at: NEVER,
+            will_pending,
+            shares: false,
+        };
+        let slot = self.enrol(resident, &row.client_id, Some(mount).filter(|mount| !mount.is_empty()));
+        self.durable.names.insert(slot, Name { number: row.number, user: row.user });
+        for (filter, options, identifier) in subscriptions {
+            self.subscribe_back(slot, &filter, unpacked(options, identifier));
+        }
+        self.watch(slot);
+    }
+
+    fn subscribe_back(&mut self, session: u32, filter: &str, grant: Grant) {
+        let who = self.subscriber_of(session);
+        let Ok(kind) = parse_filter(filter) else { return };
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let Subscribed { id, .. } = match kind {
+            FilterKind::Plain(filter) => self.router.subscribe(filter, who, grant),
+            FilterKind::Shared { group, filter } => {
+                resident.shares = true;
+                self.router.subscribe_shared(group, filter, who, grant)
+            }
+        };
+        resident.session.subscriptions.push(id.as_u32());
+        let index = resident.session.subscriptions.len() - 1;
+        if matches!(kind, FilterKind::Shared { .. }) {
+            self.set_online(session, index, false);
+        }
+    }
+
+    /// A session gets its slot, and its client finds it there.
+    pub(crate) fn enrol(&mut self, resident: Resident, client_id: &str, mount: Option<Box<str>>) -> u32 {
+        self.profiles.hold(resident.profile);
+        let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
+        if let Some(mount) = mount {
+            self.mounts.insert(session, mount);
+        }
+        let hash = hash_id(self.seed, client_id);
+        let (sessions, seed) = (&self.sessions, self.seed);
+        self.registry.insert_unique(hash, session, |slot| {
+            sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))
+        });
+        session
+    }
+}
+
+/// Options of a subscription as the store keeps them: bits 0-1 QoS, 2 no local, 3 retain as published.
+fn packed(grant: Grant) -> u8 {
+    grant.qos.as_u8() | u8::from(grant.no_local) << 2 | u8::from(grant.retain_as_published) << 3
+}
+
+fn unpacked(options: u8, subscription_id: u32) -> Grant {
+    Grant {
+        qos: QoS::from_bits(options & 3).unwrap_or_default(),
+        no_local: options & 4 != 0,
+        retain_as_published: options & 8 != 0,
+        durable: true,
+        subscription_id,
+    }
+}
+
+/// Form of the attributes of a session: this byte, the expiry of the will (4), the mountpoint.
+const FORM: u8 = 1;
+
+fn attributes(will_expiry_s: Option<u32>, mount: &str) -> Box<[u8]> {
+    if will_expiry_s.is_none() && mount.is_empty() {
+        return Box::default();
+    }
+    let mut bytes = vec![FORM];
+    bytes.extend(will_expiry_s.unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(mount.as_bytes());
+    bytes.into()
+}
+
+fn read_attributes(bytes: &[u8]) -> (Option<u32>, Box<str>) {
+    let Some((expiry_s, mount)) = bytes.strip_prefix(&[FORM]).and_then(|rest| rest.split_first_chunk()) else {
+        return (None, Box::default());
+    };
+    let expiry_s = Some(u32::from_be_bytes(*expiry_s)).filter(|seconds| *seconds != u32::MAX);
+    (expiry_s, std::str::from_utf8(mount).unwrap_or_default().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_and_options_come_back_as_they_were() {
+        for (expiry_s, mount) in [(None, ""), (Some(7), ""), (None, "tenant/"), (Some(0), "é/")] {
+            assert_eq!(read_attributes(&attributes(expiry_s, mount)), (expiry_s, mount.into()));
+        }
+        assert_eq!(read_attributes(&[9, 1]), (None, "".into()), "a later form says nothing");
+        for options in 0..12_u8 {
+            let grant = unpacked(options, 5);
+            assert_eq!(packed(grant), if options & 3 == 3 { options & 12 } else { options });
+        }
+    }
+}
