@@ -171,18 +171,22 @@ const THREADS_MAX: usize = 8;
 
 /// Makes a step. True if its shard is to be told.
 fn finish(node: &Weak<Inner>, job: Job) -> bool {
-    let Job { shard, place, generation, mut tls, mut bytes, terms } = job;
-    let (mut reply, mut plain) = (Vec::new(), Vec::new());
-    // One peer's bytes must not end the thread that serves all others.
-    let step = AssertUnwindSafe(|| shake(&mut tls, &mut bytes, &mut plain, &mut reply, &terms));
-    let outcome = catch_unwind(step).unwrap_or_else(|_| Err(TlsFault::Ours("the handshake panicked".into())));
-    let done = Done { place, generation, shook: Shook { tls, reply, plain, outcome } };
+    let Job { shard, place, generation, tls, mut bytes, terms } = job;
+    let done = Done { place, generation, shook: shake(tls, &mut bytes, &terms) };
     // A shard that has ended needs it no more.
     node.upgrade().is_some_and(|node| node.orders[shard].leave(Order::Shaken(Box::new(done))))
 }
 
 /// Lets TLS take what came, and looks at the client's certificate when it is done.
-pub(crate) fn shake(
+pub(crate) fn shake(mut tls: Box<Tls>, bytes: &mut [u8], terms: &Terms) -> Shook {
+    let (mut reply, mut plain) = (Vec::new(), Vec::new());
+    // One peer's bytes must not end the thread that serves all others.
+    let step = AssertUnwindSafe(|| advance(&mut tls, bytes, &mut plain, &mut reply, terms));
+    let outcome = catch_unwind(step).unwrap_or_else(|_| Err(TlsFault::Ours("the handshake panicked".into())));
+    Shook { tls, reply, plain, outcome }
+}
+
+fn advance(
     tls: &mut Tls,
     bytes: &mut [u8],
     plain: &mut Vec<u8>,

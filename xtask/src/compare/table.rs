@@ -128,9 +128,7 @@ impl Tables<'_> {
             missing.push(format!("{of_relay:.2} of the relay < {required}"));
         }
         let judged = required.is_some() && ratio.is_finite() || row.of_relay.is_some() && of_relay.is_finite();
-        let bound = |bound: Option<f64>| {
-            bound.map_or(String::new(), |bound| format!("{bound:.3}").trim_end_matches(['0', '.']).into())
-        };
+        let bound = |bound: Option<f64>| bound.map_or(String::new(), |bound| ((bound * 1e3).round() / 1e3).to_string());
         let _ = writeln!(
             text,
             " {} | {} | {} | {} | {} | {} |",

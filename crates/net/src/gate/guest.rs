@@ -258,7 +258,7 @@ impl Guest {
         Step::Again
     }
 
-    fn on_handshake(&mut self, mut tls: Box<Tls>, buffer: &mut [u8], room: bool) -> Step {
+    fn on_handshake(&mut self, tls: Box<Tls>, buffer: &mut [u8], room: bool) -> Step {
         let asks = self.terms.tls.as_ref().is_some_and(|tls| tls.client_check().is_some());
         if tls.awaits_last_word() && !asks {
             // A way to another thread and back would cost more than it saves.
@@ -268,9 +268,7 @@ impl Guest {
                 Err(step) => return self.stay(Stage::Handshake(tls), step),
             };
             self.computed = true;
-            let (mut reply, mut plain) = (Vec::new(), Vec::new());
-            let outcome = pool::shake(&mut tls, &mut buffer[..count], &mut plain, &mut reply, &self.terms);
-            return self.shaken(Shook { tls, reply, plain, outcome });
+            return self.shaken(pool::shake(tls, &mut buffer[..count], &self.terms));
         }
         if !room {
             return self.stay(Stage::Handshake(tls), Step::Queue);

@@ -6,7 +6,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::*;
-use crate::tls::pki::pair;
+use crate::tls::pki::{Authority, pair, provider};
 
 const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
 
@@ -139,6 +139,49 @@ fn a_second_connection_is_resumed() {
             assert_eq!(wire.server.resumed(), resumed);
         }
     }
+}
+
+/// Whether the server says after each flight of the client that only the last word is missing.
+fn last_word_awaited(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Vec<bool> {
+    let mut wire = Wire::new(server, client);
+    let mut said = Vec::new();
+    while wire.server.is_handshaking() {
+        let flight = wire.flight();
+        wire.serve(&flight, usize::MAX).unwrap();
+        said.push(wire.server.awaits_last_word());
+    }
+    said
+}
+
+#[test]
+fn the_last_word_of_a_handshake_is_known_before_it_comes() {
+    let (server, client) = pair(&[&TLS13]);
+    for _ in ["full", "resumed"] {
+        assert_eq!(last_word_awaited(&server, &client), [true, false]);
+    }
+    let (server, client) = pair(&[&TLS12]);
+    for awaited in [vec![false, false], vec![false, false]] {
+        assert_eq!(last_word_awaited(&server, &client), awaited);
+    }
+    // A server that asks for another key share still has its keys to agree on and to sign.
+    let authority = Authority::new("test authority");
+    let leaf = authority.issue(&["localhost"], |_| {});
+    let only = rustls::crypto::CryptoProvider {
+        kx_groups: vec![rustls::crypto::aws_lc_rs::kx_group::SECP384R1],
+        ..Arc::unwrap_or_clone(provider())
+    };
+    let server = ServerConfig::builder_with_provider(Arc::new(only))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.certificate.clone()], leaf.key_der())
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    assert_eq!(last_word_awaited(&Arc::new(server), &Arc::new(client)), [false, false, false]);
 }
 
 #[test]
