@@ -25,6 +25,8 @@ pub(crate) type Names = BTreeMap<u32, Name>;
 pub(crate) struct Name {
     number: SessionNumber,
     user: Box<str>,
+    /// The store has said that it has it.
+    stored: bool,
 }
 
 /// What an answer that waits has promised.
@@ -98,10 +100,13 @@ impl<T: Send> Shard<T> {
                 if *name.user != *user {
                     name.user = user.into();
                 }
-                Promised::OldSession
+                // Whoever was let in before may have gone without an answer.
+                if name.stored { Promised::OldSession } else { Promised::NewSession }
             }
             None => {
-                self.durable.names.insert(session, Name { number: store.new_session(), user: user.into() });
+                self.durable
+                    .names
+                    .insert(session, Name { number: store.new_session(), user: user.into(), stored: false });
                 Promised::NewSession
             }
         };
@@ -145,6 +150,9 @@ impl<T: Send> Shard<T> {
         conn.flags.holds.put(hold::UNSTORED, false);
         // If the socket is full all the same, the next write finds out.
         conn.flags.blocked = false;
+        if stored && let Some(name) = self.durable.names.get_mut(&conn.session) {
+            name.stored = true;
+        }
         if stored || promised == Promised::OldSession {
             conn.flags.tail_ready |= !conn.tail.is_empty();
             conn.flags.pump |= conn.session != NONE;
@@ -255,7 +263,7 @@ impl<T: Send> Shard<T> {
             shares: false,
         };
         let slot = self.enrol(resident, &row.client_id, Some(mount).filter(|mount| !mount.is_empty()));
-        self.durable.names.insert(slot, Name { number: row.number, user: row.user });
+        self.durable.names.insert(slot, Name { number: row.number, user: row.user, stored: true });
         for (filter, options, identifier) in subscriptions {
             self.subscribe_back(slot, &filter, unpacked(options, identifier));
         }

@@ -307,3 +307,18 @@ fn without_a_disk_connack_waits_for_nothing() {
     assert_eq!(client.next_packet().connack().reason, ReasonCode::Success);
     assert_eq!(broker.counter(Metric::StoreBatches), 0);
 }
+
+#[test]
+fn a_session_that_the_store_never_confirmed_does_not_count_as_stored() {
+    let disk = SimulatedDisk::new();
+    let broker = on(&disk);
+    broker.halt_store(true);
+    let mut first = broker.client("meter").persistent().start();
+    first.expect_nothing();
+    let mut second = broker.client("meter").persistent().start();
+    second.expect_nothing();
+    fill(&disk);
+    broker.halt_store(false);
+    assert_eq!(second.next_of(PacketKind::ConnAck).connack().reason, ReasonCode::QuotaExceeded);
+    assert!(second.is_closed());
+}
