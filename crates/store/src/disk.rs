@@ -2,6 +2,7 @@
 //!
 //! What holds of every disk: written bytes last only once their file is synced, and a name only once its folder is.
 
+mod dry;
 mod real;
 mod simulated;
 
@@ -11,7 +12,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use real::RealDisk;
+pub(crate) use dry::DryDisk;
+pub use real::{RealDisk, sync_folder};
 pub use simulated::{Crash, Fault, FaultKind, SimulatedDisk};
 
 /// A folder with files.

@@ -16,11 +16,12 @@ use breakwater_contract::store::{
 use breakwater_contract::{Completions, Token};
 use redb::ReadableTable as _;
 
-use crate::disk::Disk;
-use crate::findings::{Findings, OpenFault};
+use crate::disk::{Disk, DryDisk};
+use crate::findings::{Finding, Findings, OpenFault};
 use crate::folder::Folder;
 use crate::index::{self, Index};
 use crate::log::{self, Log, Replay};
+use crate::memory::Nobody;
 use crate::overlay::Overlay;
 use crate::reader::{Asked, Looker, Reader, Unread};
 use crate::record::{Encoder, Epoch};
@@ -87,6 +88,7 @@ pub struct Engine {
     /// Of sessions that subscribe, queue and so on: how many bytes a batch took to encode last, so that the next needs one
     /// allocation.
     usual_bytes: AtomicUsize,
+    found: Vec<Finding>,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -116,7 +118,7 @@ impl Engine {
         }
         let log = Log::new(Arc::clone(&disk), options.segment_bytes, found);
         let shared = Arc::new(Shared::new(disk, index, epoch, salt, state, next_session, tell));
-        shared.damages.store(findings.damages, Ordering::Relaxed);
+        shared.damages.store(findings.found.len() as u64, Ordering::Relaxed);
         let (submissions, inbox) = channel();
         let (questions, asked) = channel();
         let (ring, bell) = channel();
@@ -137,8 +139,30 @@ impl Engine {
             bell: (ring, Mutex::new(bell)),
             options,
             usual_bytes: AtomicUsize::new(256),
+            found: findings.found,
             _lock: lock,
         })
+    }
+
+    /// Opens a store that nobody uses, to look at it: all that a start does, it does in memory, and the folder stays as it is.
+    /// [`Engine::found`] says what a start would find.
+    ///
+    /// # Errors
+    /// Those of [`Engine::open`].
+    pub fn open_to_look(folder: &Path) -> Result<Engine, OpenFault> {
+        let disk = Arc::new(DryDisk::new(folder));
+        Engine::open(disk, Options::default(), Arc::new(Nobody), Box::new(|_| {}))
+    }
+
+    /// What its start found lost or damaged.
+    #[must_use]
+    pub fn found(&self) -> &[Finding] {
+        &self.found
+    }
+
+    /// Ends the checks and copies that are under way, and all that come later.
+    pub fn interrupt(&self) {
+        self.shared.interrupted.store(true, Ordering::Relaxed);
     }
 
     /// Writes what was submitted, waiting up to `patience` for it. Answers whether there was anything.
@@ -185,7 +209,7 @@ impl Engine {
         lock(&self.writer).settle(now_ms);
     }
 
-    /// What is in it, as of the last fold.
+    /// What is in it.
     ///
     /// # Errors
     /// What kept it from reading.
@@ -193,11 +217,11 @@ impl Engine {
         tools::stats(&self.shared).map_err(|fault| fault.to_string())
     }
 
-    /// Reads everything up to the last fold. Answers what is wrong; nothing if nothing is.
+    /// Reads everything up to the last fold. Answers what is wrong; nothing if nothing is. What lies behind, a start reads.
     ///
     /// # Errors
     /// What kept it from reading.
-    pub fn check(&self) -> Result<Vec<String>, String> {
+    pub fn check(&self) -> Result<Vec<Finding>, String> {
         tools::check(&self.shared).map_err(|fault| fault.to_string())
     }
 
@@ -336,7 +360,8 @@ fn recover(
         unknown += u64::from(!active.apply(position, body));
     })?;
     if unknown > 0 {
-        findings.lost(&format!("{unknown} frames of the log hold something that this version does not know"));
+        let what = format!("{unknown} frames of the log hold something that this version does not know");
+        findings.lost(log::FOLDER, &what);
     }
     // What was damaged at the end may have moved it.
     let end = found.synced + found.unsynced.len() as u64;

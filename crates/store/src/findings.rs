@@ -42,19 +42,43 @@ impl std::fmt::Display for OpenFault {
     }
 }
 
+/// Something in a store that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its file, from the folder of the store; the log as a whole has none of its own.
+    pub file: Box<str>,
+    /// What is wrong with it.
+    pub what: String,
+    /// Who deals with it.
+    pub mends: Mends,
+}
+
+/// What becomes of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mends {
+    /// A start sets it aside and goes on with the rest.
+    Start,
+    /// Nobody: a start does not look there, and what reads it passes it over.
+    Nobody,
+}
+
 /// What was found, in the order in which it was.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub told: Vec<String>,
-    /// How many of them are losses.
-    pub damages: u64,
+    /// Losses.
+    pub found: Vec<Finding>,
 }
 
 impl Findings {
     /// Something that was stored is gone.
-    pub(crate) fn lost(&mut self, what: &str) {
-        self.damages += 1;
+    pub(crate) fn lost(&mut self, file: &str, what: &str) {
         self.told.push(format!("lost: {what}"));
+        self.found(file, what.strip_prefix(file).unwrap_or(what).trim_start());
+    }
+
+    fn found(&mut self, file: &str, what: &str) {
+        self.found.push(Finding { file: file.into(), what: what.to_owned(), mends: Mends::Start });
     }
 
     /// Gives a bad file another name.
@@ -62,7 +86,7 @@ impl Findings {
         let aside = free_name(disk, &format!("{path}.bad-{word}"));
         disk.rename(path, &aside)?;
         disk.sync_folder(path.rsplit_once('/').map_or("", |(folder, _)| folder))?;
-        self.damages += 1;
+        self.found(path, why);
         self.told.push(format!("{path} was set aside as {aside}: {why}"));
         Ok(())
     }

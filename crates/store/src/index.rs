@@ -74,7 +74,8 @@ impl Index {
             Err(Bad::Disk(fault)) => return Err(fault.into()),
             Err(Bad::Damaged(why)) => {
                 findings.set_aside(&*disk, PATH, "index", &why)?;
-                findings.lost("what only the index knew; it is rebuilt from the segments of the log that are left");
+                findings
+                    .lost(PATH, "what only the index knew; it is rebuilt from the segments of the log that are left");
                 open(&disk, cache_bytes, true).map_err(|bad| std::io::Error::other(format!("{PATH}: {bad}")))?
             }
         };

@@ -29,10 +29,10 @@ mod shared;
 mod tools;
 mod writer;
 
-pub use disk::{Crash, Disk, DiskFile, Fault, FaultKind, RealDisk, SimulatedDisk};
+pub use disk::{Crash, Disk, DiskFile, Fault, FaultKind, RealDisk, SimulatedDisk, sync_folder};
 pub use embedded::Embedded;
 pub use engine::{Engine, Options, Tell};
-pub use findings::OpenFault;
+pub use findings::{Finding, Mends, OpenFault};
 pub use log::{Frame, read_frame};
 pub use memory::Memory;
-pub use tools::Stats;
+pub use tools::{FINDINGS_MAX, Stats, UNFINISHED};

@@ -57,7 +57,8 @@ impl Default for Memory {
     }
 }
 
-struct Nobody;
+/// Hears no answers.
+pub(crate) struct Nobody;
 
 impl Completions for Nobody {
     fn complete(&self, completion: Completion) {

@@ -1,6 +1,6 @@
 //! Answers questions: the index, with what is not yet folded laid over it, and messages from their segments.
 
-mod merge;
+pub(crate) mod merge;
 mod messages;
 mod restore;
 
@@ -173,7 +173,7 @@ impl Looker {
 }
 
 /// The retained message that holds, as stored: the one with the highest revision, the later of two with the same.
-fn newest(base: Option<Vec<u8>>, deltas: [Option<RetainedDelta>; 2]) -> Option<Vec<u8>> {
+pub(crate) fn newest(base: Option<Vec<u8>>, deltas: [Option<RetainedDelta>; 2]) -> Option<Vec<u8>> {
     let mut holds = base;
     let mut revision = holds.as_deref().and_then(revision_of).unwrap_or(0);
     for delta in deltas.into_iter().flatten() {

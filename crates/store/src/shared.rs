@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub choked: AtomicBool,
     /// A thread ended that should not have.
     pub given_up: AtomicBool,
+    /// Checks and copies end.
+    pub interrupted: AtomicBool,
     tell: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -98,6 +100,7 @@ impl Shared {
             next_session: AtomicU64::new(next_session),
             choked: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             tell,
         }
     }

@@ -3,13 +3,13 @@
 use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 
 /// Held by the process that uses the folder.
-const LOCK: &str = "store.lock";
+pub(super) const LOCK: &str = "store.lock";
 
 /// A folder of the file system.
 #[derive(Debug)]
@@ -26,9 +26,14 @@ impl RealDisk {
         let root = root.into();
         fs::create_dir_all(&root)?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync(parent.to_owned())?;
+            sync_folder(parent)?;
         }
         Ok(RealDisk { root })
+    }
+
+    /// A folder that is there.
+    pub(super) fn at_folder(root: PathBuf) -> RealDisk {
+        RealDisk { root }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -75,7 +80,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        sync(self.at(folder))
+        sync_folder(&self.at(folder))
     }
 
     fn lock(&self) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
@@ -92,46 +97,59 @@ impl Disk for RealDisk {
     }
 }
 
-/// A folder can't be opened on Windows, which writes names through by itself.
+/// Makes the names in a folder last. On Windows it can't be opened, and names are written through.
+///
+/// # Errors
+/// Those of the file system.
 #[cfg(not(windows))]
-fn sync(folder: PathBuf) -> io::Result<()> {
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    // The parent of a name alone.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }
 
+/// Does nothing: names are written through.
+///
+/// # Errors
+/// None.
 #[cfg(windows)]
-fn sync(_folder: PathBuf) -> io::Result<()> {
+pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
 #[derive(Debug)]
 struct RealFile(File);
 
+#[cfg(unix)]
+pub(super) fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
+}
+
+#[cfg(windows)]
+pub(super) fn read_at(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !into.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_read(file, into, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        into = &mut into[count..];
+        offset += count as u64;
+    }
+    Ok(())
+}
+
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 
-    #[cfg(unix)]
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, into, offset)
+        read_at(&self.0, into, offset)
     }
 
     #[cfg(unix)]
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
-    }
-
-    #[cfg(windows)]
-    fn read_at(&self, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
-        while !into.is_empty() {
-            let count = std::os::windows::fs::FileExt::seek_read(&self.0, into, offset)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            into = &mut into[count..];
-            offset += count as u64;
-        }
-        Ok(())
     }
 
     #[cfg(windows)]

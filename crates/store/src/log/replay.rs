@@ -53,7 +53,7 @@ pub(crate) fn replay(
             continue;
         }
         if from > end && end >= covered {
-            findings.lost(&format!("the log has nothing from position {end} to {from}: segments are missing"));
+            findings.lost(FOLDER, &format!("the log has nothing from position {end} to {from}: segments are missing"));
         }
         let bytes = read_span(disk, *span, from, limit)?;
         let mut walk =
@@ -66,7 +66,8 @@ pub(crate) fn replay(
             let stop = usize::try_from(end.max(from) - from).unwrap_or(0).max(start);
             unsynced = bytes[start..stop.min(bytes.len())].to_vec();
         } else if end < limit {
-            findings.lost(&format!("{} has nothing that reads from position {end} to {limit}", path_of(span.serial)));
+            let path = path_of(span.serial);
+            findings.lost(&path, &format!("{path} has nothing that reads from position {end} to {limit}"));
             end = limit;
         }
     }
@@ -152,7 +153,7 @@ impl Walk<'_> {
             let Some(next) = self.proven_behind(at) else { break };
             let (first, last) = (position, self.from + next as u64);
             self.findings.keep_bytes(disk, &self.path, first, &self.bytes[at..next]);
-            self.findings.lost(&format!("{} is damaged from position {first} to {last}", self.path));
+            self.findings.lost(&self.path, &format!("{} is damaged from position {first} to {last}", self.path));
             at = next;
         }
         self.from + at as u64

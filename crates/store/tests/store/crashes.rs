@@ -66,10 +66,10 @@ fn crash_at_steps(seed: u64, crashes: &impl Fn(u64) -> Crash) {
             stage.told()
         );
         assert_eq!(stage.told(), Vec::<String>::new(), "seed {seed}, step {first}: a crash is no damage");
-        assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new(), "seed {seed}, step {first}");
+        assert_eq!(stage.engine.check().unwrap(), [], "seed {seed}, step {first}");
         stage.engine.settle(1_000_000);
         assert_eq!(stage.dump(), found, "seed {seed}, step {first}: all folded");
-        assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new(), "seed {seed}, step {first}: all folded");
+        assert_eq!(stage.engine.check().unwrap(), [], "seed {seed}, step {first}: all folded");
         // It goes on from there, and is the same after another crash.
         drop(stage);
         go_on(&disk, &script, seed, first, holds.unwrap());

@@ -56,7 +56,7 @@ fn fail_at_steps(seed: u64, kind: FaultKind, lasting: u64) {
         let stage = Stage::open(&disk, small()).unwrap();
         assert_eq!(stage.dump(), *last, "{kind:?} at step {first}, after a crash");
         assert_eq!(stage.told(), Vec::<String>::new());
-        assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new(), "{kind:?} at step {first}");
+        assert_eq!(stage.engine.check().unwrap(), [], "{kind:?} at step {first}");
     }
 }
 

@@ -1,11 +1,12 @@
 //! What an operator asks of a store.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use breakwater_contract::Completions;
 use breakwater_contract::store::{Durability, Store as _};
-use breakwater_store::{Engine, RealDisk, SimulatedDisk};
+use breakwater_store::{Engine, Mends, RealDisk, SimulatedDisk, UNFINISHED};
 
 use crate::ground::{Dump, Inbox, Player, Script, Stage, dump, small};
 
@@ -64,7 +65,7 @@ fn a_copy_of_a_store_that_works_is_a_store() {
         let copy = Folder(copies.0.join(at.to_string()));
         let engine = open(&copy, &inbox);
         assert_eq!(dump_of(&engine), script.states[at + 1], "the copy after batch {at}");
-        assert_eq!(engine.check().unwrap(), Vec::<String>::new());
+        assert_eq!(engine.check().unwrap(), []);
     }
 }
 
@@ -88,8 +89,90 @@ fn a_check_finds_what_was_damaged_and_stats_count() {
     assert_eq!(stats.values, state.values.len() as u64);
     assert_eq!(stats.unfolded_bytes, 0);
     assert_eq!(stats.disk_bytes, stage.engine.health().disk_bytes);
-    assert_eq!(stage.engine.check().unwrap(), Vec::<String>::new());
+    assert_eq!(stage.engine.check().unwrap(), []);
     let path = disk.paths().into_iter().find(|path| path.ends_with(".seg")).unwrap();
     disk.flip(&path, 8 * 300);
-    assert_ne!(stage.engine.check().unwrap(), Vec::<String>::new());
+    assert_ne!(stage.engine.check().unwrap(), []);
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => drop(found.insert(entry.path(), std::fs::read(entry.path()).unwrap())),
+        }
+    }
+    found
+}
+
+#[test]
+fn to_look_at_a_store_finds_what_a_start_finds_and_changes_nothing() {
+    let folder = Folder::new("look");
+    let inbox = Arc::new(Inbox::default());
+    let engine = open(&folder, &inbox);
+    let script = Script::new(53, 60);
+    let mut player = Player::new(&engine, &inbox);
+    for (at, batch) in script.batches.iter().enumerate() {
+        player.submit(batch, Durability::Fsync);
+        engine.write(at as u64, std::time::Duration::ZERO);
+        // The last ones are in the log alone.
+        if at % 3 == 0 && at < 40 {
+            engine.fold();
+        }
+        player.completed();
+    }
+    let state = script.states.last().unwrap();
+    let counts = |engine: &Engine| {
+        let stats = engine.stats().unwrap();
+        (stats.sessions, stats.queued, stats.queued_bytes, stats.retained)
+    };
+    let tallies = || state.sessions.values().map(|session| session.tally);
+    let expected = (
+        state.sessions.len() as u64,
+        tallies().map(|tally| tally.0).sum::<u64>(),
+        tallies().map(|tally| tally.1).sum::<u64>(),
+        state.retained.len() as u64,
+    );
+    assert_eq!(counts(&engine), expected, "while it works");
+    assert!(Engine::open_to_look(&folder.0).is_err(), "it is in use");
+    // As if it were killed: nothing is laid down.
+    drop(engine);
+    let before = files(&folder.0);
+    let look = Engine::open_to_look(&folder.0).unwrap();
+    assert_eq!(counts(&look), expected);
+    assert_eq!(dump_of(&look), *state);
+    assert_eq!((look.found(), look.check().unwrap()), (&[][..], vec![]));
+    drop(look);
+    assert_eq!(files(&folder.0), before);
+    // A byte of the frame before the last one.
+    let (path, mut bytes) =
+        before.into_iter().rev().find(|(path, _)| path.extension().is_some_and(|end| end == "seg")).unwrap();
+    let at = bytes.len() - 200;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let before = files(&folder.0);
+    let look = Engine::open_to_look(&folder.0).unwrap();
+    let found = look.found().to_vec();
+    assert!(found.iter().any(|finding| path.ends_with(&*finding.file) && finding.mends == Mends::Start), "{found:?}");
+    drop(look);
+    assert_eq!(files(&folder.0), before);
+}
+
+#[test]
+fn a_copy_that_was_interrupted_is_marked_as_unfinished() {
+    let (folder, copy) = (Folder::new("interrupted"), Folder::new("unfinished"));
+    let inbox = Arc::new(Inbox::default());
+    let engine = open(&folder, &inbox);
+    let script = Script::new(54, 5);
+    let mut player = Player::new(&engine, &inbox);
+    for batch in &script.batches {
+        player.submit(batch, Durability::Fsync);
+        engine.write(0, std::time::Duration::ZERO);
+    }
+    engine.interrupt();
+    assert!(engine.backup(&copy.0).unwrap_err().contains("stopping"));
+    assert!(copy.0.join(UNFINISHED).exists());
+    assert!(engine.check().is_err());
 }
