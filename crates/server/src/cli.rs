@@ -8,6 +8,7 @@ use crate::config::ConfigCommand;
 use crate::log;
 use crate::remote::{AcmeCommand, Listeners};
 use crate::sources::{Overrides, Place, Places};
+use crate::store::StoreCommand;
 use crate::users::UsersCommand;
 
 /// An MQTT broker: 3.1, 3.1.1 and 5.0.
@@ -93,6 +94,13 @@ pub(crate) enum Command {
     Users {
         #[command(subcommand)]
         command: UsersCommand,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Look at what outlasts the broker, check it, copy it, and put a copy back.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
         #[command(flatten)]
         place: Place,
     },

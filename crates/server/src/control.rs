@@ -5,10 +5,12 @@
 mod ask;
 mod host;
 mod operations;
+mod stored;
 mod wire;
 
 pub(crate) use ask::ask;
 pub(crate) use host::{Operations, is_answered, open, taken};
+pub(crate) use stored::{FindingRow, StoreStats};
 pub(crate) use wire::{AcmeRow, Answer, CertificateRow, ListenerRow, Request, StatusRow, StoreRow};
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The store: opened before the sockets, given to the shards, closed when none of them is left.
 
+mod lent;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,11 +16,14 @@ use breakwater_store::{Embedded, Memory, Options, RealDisk};
 
 use crate::log::{Level, Log};
 
+use lent::Lent;
+
 /// Lives as long as the broker runs.
 pub(crate) struct Keeper {
     /// Taken when the broker stops. Nobody but the shards has another reference, so that taking it closes it.
     store: Mutex<Option<Arc<dyn Store>>>,
     pub(crate) durability: Lasting,
+    pub(crate) lent: Lent,
     /// Sessions that were found, until the shards take them.
     sessions: Mutex<Vec<Back>>,
     relay: Arc<Relay>,
@@ -53,7 +58,8 @@ impl Keeper {
         if durability == Lasting::Memory {
             mouth.say(Level::Info, "store: in memory: nothing outlasts this process (store.durability)");
             let store: Arc<dyn Store> = Arc::new(Memory::new(Arc::clone(&relay) as Arc<_>));
-            return Ok(Self { store: Mutex::new(Some(store)), durability, sessions: Mutex::default(), relay, mouth });
+            let (store, lent, sessions) = (Mutex::new(Some(store)), Lent::nothing(), Mutex::default());
+            return Ok(Self { store, durability, lent, sessions, relay, mouth });
         }
         let folder = data.join("store");
         let failed = |what: &dyn std::fmt::Display| format!("store: {}: {what}", folder.display());
@@ -76,7 +82,9 @@ impl Keeper {
         let level = if store.health().damages > 0 || revived.refused > 0 { Level::Warn } else { Level::Info };
         mouth.say(level, &found(&folder, &revived, &store.health(), began.elapsed()));
         let sessions = Mutex::new(revived.sessions);
-        Ok(Self { store: Mutex::new(Some(Arc::new(store))), durability, sessions, relay, mouth })
+        let store = Arc::new(store);
+        let lent = Lent::new(&store);
+        Ok(Self { store: Mutex::new(Some(store)), durability, lent, sessions, relay, mouth })
     }
 
     /// Sessions that were found; the first who asks gets them.
@@ -121,6 +129,7 @@ impl Keeper {
     pub(crate) fn close(&self) {
         let _ = self.relay.0.set(None);
         let Some(store) = self.store.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.lent.end();
         if store.health().condition != Condition::Well {
             let text = "store: not everything could be written; see what it said before";
             self.mouth.say(Level::Error, text);

@@ -22,6 +22,7 @@ mod serve;
 mod service;
 mod signals;
 mod sources;
+mod store;
 mod tls_files;
 mod users;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Doctor { json, place } => doctor::run(&place, json),
         Command::Config { command, places, overrides } => config::run(&command, &places, &overrides),
         Command::Users { command, place } => users::run(&command, &place.directory()),
+        Command::Store { command, place } => store::run(command, &place.directory()),
         Command::Version => print(&version()),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { out: None } => print(&man_page()),

@@ -217,6 +217,8 @@ fn report(answer: Result<Answer, Vec<String>>) -> ExitCode {
         Ok(Answer::Certificates { rows }) => {
             return print(table::certificates(&rows, now_unix_s()).as_bytes());
         }
+        // What `breakwater store` asks it prints itself.
+        Ok(Answer::StoreStats(_) | Answer::StoreFindings { .. }) => vec!["the broker answered something else".into()],
         Ok(Answer::Refused { faults }) | Err(faults) => faults,
     };
     faults.iter().for_each(|fault| complain(fault));

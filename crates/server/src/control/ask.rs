@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Answer, Request, path};
 
-/// The longest a node takes for anything: a reload that reads certificates from a slow disk.
+/// The longest a node takes for anything but reading all of its store: a reload that reads certificates from a slow disk.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest answer that is read.
@@ -27,7 +27,8 @@ pub(crate) fn ask(data: &Path, request: &Request) -> Result<Answer, String> {
         _ => format!("{}: {fault}", socket.display()),
     })?;
     let failed = |fault: std::io::Error| format!("{}: {fault}", socket.display());
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let reads_all = matches!(request, Request::StoreCheck | Request::StoreBackup { .. });
+    stream.set_read_timeout((!reads_all).then_some(PATIENCE)).map_err(failed)?;
     let mut line = serde_json::to_string(request).map_err(|fault| fault.to_string())?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(failed)?;

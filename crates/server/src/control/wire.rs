@@ -1,6 +1,10 @@
 //! Requests and answers.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use super::{FindingRow, StoreStats};
 
 /// What a node is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +44,15 @@ pub(crate) enum Request {
         /// Its session ends too.
         end_session: bool,
     },
+    /// What its store holds.
+    StoreStats,
+    /// Whether its store is as it was written.
+    StoreCheck,
+    /// Copy its store.
+    StoreBackup {
+        /// Into this folder; absolute.
+        folder: PathBuf,
+    },
 }
 
 /// What it answers.
@@ -62,6 +75,13 @@ pub(crate) enum Answer {
     Certificates {
         /// In the order of their names.
         rows: Vec<AcmeRow>,
+    },
+    /// To [`Request::StoreStats`].
+    StoreStats(StoreStats),
+    /// To [`Request::StoreCheck`].
+    StoreFindings {
+        /// None: it is.
+        rows: Vec<FindingRow>,
     },
     /// Nothing was changed.
     Refused {

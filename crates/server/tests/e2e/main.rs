@@ -23,5 +23,6 @@ mod rumqttc_clients;
 mod scripts;
 mod starting;
 mod stopping;
+mod store;
 mod transports;
 mod users;
