@@ -226,12 +226,13 @@ impl Engine {
     }
 
     /// Copies the store into a new folder while it works: all that is in the log at this moment, or later. Sealed segments
-    /// become hard links where the file system allows it. The copy is a store: to restore it, put it in the place of the other.
+    /// become hard links where the file system allows it. The copy is a store, marked with a file [`crate::UNFINISHED`] until it is
+    /// whole: to restore it, put it in the place of the other.
     ///
     /// # Errors
     /// If the folder is not empty, or what kept it from copying.
     pub fn backup(&self, folder: &Path) -> Result<(), String> {
-        tools::backup(&self.shared, folder).map(drop).map_err(|fault| fault.to_string())
+        tools::backup(&self.shared, folder).map_err(|fault| fault.to_string())
     }
 
     /// Answers a question at once, on the caller's thread: for tools and tests.

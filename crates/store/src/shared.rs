@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub given_up: AtomicBool,
     /// Checks and copies end.
     pub interrupted: AtomicBool,
+    /// Held while segments are removed, and by who can't have that at the moment: then they go later.
+    pub removing: Mutex<()>,
     tell: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -101,12 +103,18 @@ impl Shared {
             choked: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
+            removing: Mutex::default(),
             tell,
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until this is dropped, no segment goes.
+    pub(crate) fn keep_segments(&self) -> MutexGuard<'_, ()> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn health(&self) -> Health {

@@ -3,9 +3,9 @@
 //! No thread and no clock in here: somebody calls [`Writer::step`] and says what time it is.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use breakwater_contract::store::{Condition, Durability, Position};
@@ -241,12 +241,18 @@ impl Writer {
             let _ = self.bell.send(());
         }
         if covered > self.collected_at {
-            self.collected_at = covered;
             self.collect(covered);
         }
     }
 
     fn collect(&mut self, covered: u64) {
+        let shared = Arc::clone(&self.shared);
+        let _removing = match shared.removing.try_lock() {
+            Ok(removing) => removing,
+            Err(TryLockError::Poisoned(removing)) => removing.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.collected_at = covered;
         let references = self.shared.state().references.clone();
         if self.log.collect(covered, |span| references.contains_key(&span.first)) {
             self.publish_spans();

@@ -34,6 +34,9 @@ pub(crate) fn ask(data: &Path, request: &Request) -> Result<Answer, String> {
     stream.write_all(line.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
     BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut answer).map_err(failed)?;
+    if answer.is_empty() {
+        return Err("the broker stopped before it answered".to_owned());
+    }
     serde_json::from_str(&answer)
         .map_err(|_| "the broker's answer can't be read: is it of another version than this program?".to_owned())
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableTable as _};
 
@@ -16,11 +15,11 @@ use crate::shared::Shared;
 /// In the folder of a copy for as long as it is not whole.
 pub const UNFINISHED: &str = "backup.unfinished";
 
-/// How often a copy is begun again because a segment went meanwhile.
-const TRIES: usize = 5;
+/// Memory for the index of the copy, beside that of the store.
+const CACHE_BYTES: usize = 16 << 20;
 
-/// Copies the store into a new folder while it works. Answers up to which position at least.
-pub(crate) fn backup(shared: &Shared, folder: &Path) -> Result<u64, Fault> {
+/// Copies the store into a new folder while it works. What was made is removed if that fails: the disk may be full because of it.
+pub(crate) fn backup(shared: &Shared, folder: &Path) -> Result<(), Fault> {
     if fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_some()) {
         return Err(format!("{} is not empty; a copy goes into a folder of its own", folder.display()).into());
     }
@@ -28,33 +27,31 @@ pub(crate) fn backup(shared: &Shared, folder: &Path) -> Result<u64, Fault> {
     let target = RealDisk::new(folder)?;
     // Whoever else has this idea at this moment is refused here.
     target.create(UNFINISHED)?.sync()?;
-    make(&folder.join(FOLDER))?;
-    target.make_folder(FOLDER)?;
-    make_index(&target, folder)?;
-    for _ in 0..TRIES {
-        // Whatever is there now stays once it has a second name.
-        let spans = Arc::clone(&shared.state().spans);
-        let linked = copy_segments(shared, &target, &spans);
-        let (moment, position) = shared.moment(|active| active.from).ok_or("the index is closed")?;
-        match linked.and_then(|()| copy_segments(shared, &target, &moment.spans)) {
-            Ok(()) => {
-                copy_index(shared, &moment.index, folder)?;
-                target.open(index::PATH)?.sync()?;
-                target.sync_folder(FOLDER)?;
-                target.sync_folder("")?;
-                target.remove(UNFINISHED)?;
-                target.sync_folder("")?;
-                return Ok(position);
-            }
-            Err(fault) if is_gone(&*fault) => {}
-            Err(fault) => return Err(fault),
-        }
+    let copied = copy(shared, &target, folder);
+    if copied.is_err() {
+        let _ = fs::remove_dir_all(folder.join(FOLDER));
+        let _ = target.remove(index::PATH);
     }
-    Err("segments went faster than they could be copied".into())
+    target.remove(UNFINISHED)?;
+    target.sync_folder("")?;
+    copied
 }
 
-fn is_gone(fault: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    fault.downcast_ref::<io::Error>().is_some_and(|fault| fault.kind() == io::ErrorKind::NotFound)
+fn copy(shared: &Shared, target: &RealDisk, folder: &Path) -> Result<(), Fault> {
+    make(&folder.join(FOLDER))?;
+    target.make_folder(FOLDER)?;
+    make_index(target, folder)?;
+    let moment = {
+        let _kept = shared.keep_segments();
+        let (moment, ()) = shared.moment(|_| ()).ok_or("the index is closed")?;
+        copy_segments(shared, target, &moment.spans)?;
+        moment
+    };
+    copy_index(shared, &moment.index, folder)?;
+    target.open(index::PATH)?.sync()?;
+    target.sync_folder(FOLDER)?;
+    target.sync_folder("")?;
+    Ok(())
 }
 
 /// What clients have sent is nobody else's business.
@@ -93,20 +90,15 @@ fn copy_segment(shared: &Shared, target: &RealDisk, span: Span, last: Option<&Sp
     let from = shared.disk.real_path(&path).ok_or(io::ErrorKind::Unsupported)?;
     let to = target.real_path(&path).ok_or(io::ErrorKind::Unsupported)?;
     let grows = last.is_some_and(|last| last.serial == span.serial);
-    if !grows && (is_same_length(&from, &to) || fs::hard_link(&from, &to).is_ok()) {
+    if !grows && fs::hard_link(&from, &to).is_ok() {
         return Ok(());
     }
     fs::copy(&from, &to)?;
     target.open(&path)?.sync()
 }
 
-fn is_same_length(one: &Path, other: &Path) -> bool {
-    let len = |path: &Path| fs::metadata(path).map(|file| file.len()).ok();
-    len(one).is_some_and(|length| len(other) == Some(length))
-}
-
 fn copy_index(shared: &Shared, from: &ReadTransaction, folder: &Path) -> Result<(), Fault> {
-    let mut database = Database::create(folder.join(index::PATH))?;
+    let mut database = Database::builder().set_cache_size(CACHE_BYTES).create(folder.join(index::PATH))?;
     let mut to = database.begin_write()?;
     to.set_quick_repair(true);
     {

@@ -19,29 +19,24 @@ use crate::shared::{Moment, Shared};
 /// Findings that are told one by one.
 pub const FINDINGS_MAX: usize = 1000;
 
-/// How often a check is begun again because segments went meanwhile.
-const TRIES: usize = 5;
-
 /// Reads everything that the index and the log hold up to the last fold. Answers what is wrong, nothing if nothing is.
 pub(crate) fn check(shared: &Arc<Shared>) -> Result<Vec<Finding>, Fault> {
-    for _ in 0..TRIES {
-        let (moment, ()) = shared.moment(|_| ()).ok_or("the index is closed")?;
-        let mut wrong = Wrong::default();
-        // redb trusts its file in places. What it meets there that can't be is damage too.
-        let checked = catch_unwind(AssertUnwindSafe(|| look(shared, &moment, &mut wrong)));
-        match checked {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) if is_damage(&*fault) => wrong.index(fault.to_string()),
-            Ok(Err(fault)) => return Err(fault),
-            Err(_) => wrong.index("redb gave up on it".to_owned()),
-        }
-        let there = Arc::clone(&shared.state().spans);
-        // What was copied out of a segment that went is no loss.
-        if wrong.found.is_empty() || moment.spans.iter().all(|span| there.contains(span)) {
-            return Ok(wrong.finish());
-        }
+    let (moment, ()) = shared.moment(|_| ()).ok_or("the index is closed")?;
+    let mut wrong = Wrong::default();
+    // redb trusts its file in places. What it meets there that can't be is damage too.
+    match catch_unwind(AssertUnwindSafe(|| look(shared, &moment, &mut wrong))) {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) if is_damage(&*fault) => wrong.index(fault.to_string()),
+        Ok(Err(fault)) => return Err(fault),
+        Err(_) => wrong.index("redb gave up on it".to_owned()),
     }
-    Err("segments went faster than they could be read; check again when less is going on".into())
+    Ok(wrong.finish())
+}
+
+/// Whether nobody wanted a segment any more: a check takes its time. What was copied out of one that went is no loss.
+fn has_gone(shared: &Shared, span: Span) -> bool {
+    let _kept = shared.keep_segments();
+    !shared.state().spans.contains(&span)
 }
 
 fn is_damage(fault: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
@@ -100,7 +95,9 @@ fn check_segment(shared: &Shared, span: Span, next: Option<u64>, covered: u64, w
     let bytes = match whole_of(&*shared.disk, span, end) {
         Ok(bytes) => bytes,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
-            wrong.push(&path, "is not there any more".to_owned(), Mends::Nobody);
+            if !has_gone(shared, span) {
+                wrong.push(&path, "is not there any more".to_owned(), Mends::Nobody);
+            }
             return Ok(());
         }
         Err(fault) => return Err(format!("{path}: {fault}").into()),
@@ -170,7 +167,8 @@ fn check_queues(shared: &Arc<Shared>, moment: &Moment, wrong: &mut Wrong) -> Res
             let at = moved.get(position)?.map_or(position, |copy| copy.value().0);
             let behind = moment.spans.partition_point(|span| span.first <= at);
             let span = behind.checked_sub(1).map(|at| moment.spans[at]);
-            if looker.message(moment, position, len).ok().flatten().is_none() {
+            let reads = looker.message(moment, position, len).is_ok_and(|message| message.is_some());
+            if !reads && span.is_none_or(|span| !has_gone(shared, span)) {
                 let path = span.map_or_else(|| index::PATH.to_owned(), |span| path_of(span.serial));
                 let what = format!("message {position}, which session {session} waits for, does not read");
                 wrong.push(&path, what, Mends::Nobody);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use breakwater_contract::Completions;
 use breakwater_contract::store::{Durability, Store as _};
-use breakwater_store::{Engine, Mends, RealDisk, SimulatedDisk, UNFINISHED};
+use breakwater_store::{Embedded, Engine, Mends, RealDisk, SimulatedDisk, UNFINISHED};
 
 use crate::ground::{Dump, Inbox, Player, Script, Stage, dump, small};
 
@@ -161,7 +162,7 @@ fn to_look_at_a_store_finds_what_a_start_finds_and_changes_nothing() {
 }
 
 #[test]
-fn a_copy_that_was_interrupted_is_marked_as_unfinished() {
+fn a_copy_that_fails_leaves_nothing_behind() {
     let (folder, copy) = (Folder::new("interrupted"), Folder::new("unfinished"));
     let inbox = Arc::new(Inbox::default());
     let engine = open(&folder, &inbox);
@@ -173,6 +174,53 @@ fn a_copy_that_was_interrupted_is_marked_as_unfinished() {
     }
     engine.interrupt();
     assert!(engine.backup(&copy.0).unwrap_err().contains("stopping"));
-    assert!(copy.0.join(UNFINISHED).exists());
     assert!(engine.check().is_err());
+    assert_eq!(files(&copy.0), BTreeMap::new());
+    drop(engine);
+    let engine = open(&folder, &inbox);
+    engine.backup(&copy.0).unwrap();
+    assert!(!copy.0.join(UNFINISHED).exists());
+}
+
+#[test]
+fn copies_that_are_made_while_others_write_are_sound_and_have_all_that_was_answered_before() {
+    let (folder, copies) = (Folder::new("busy"), Folder::new("busy-copies"));
+    let disk = Arc::new(RealDisk::new(&folder.0).unwrap());
+    let inbox = Arc::new(Inbox::default());
+    let completions = Arc::clone(&inbox) as Arc<dyn Completions>;
+    let store = Embedded::open(disk, small(), completions, Box::new(|text| panic!("{text}"))).unwrap();
+    let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let script = Script::new(55, 200);
+            let mut player = Player::new(&store, &inbox);
+            for batch in &script.batches {
+                player.submit(batch, Durability::Fsync);
+                while player.completed().is_empty() {
+                    std::thread::yield_now();
+                }
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let script = Script::new(55, 200);
+        for round in 0.. {
+            let before = answered.load(Ordering::SeqCst);
+            let copy = Folder(copies.0.join(round.to_string()));
+            store.engine().backup(&copy.0).unwrap();
+            let after = answered.load(Ordering::SeqCst);
+            assert_eq!(store.engine().check().unwrap(), [], "the store, round {round}");
+            let engine = Engine::open_to_look(&copy.0).unwrap();
+            assert_eq!((engine.found(), engine.check().unwrap()), (&[][..], vec![]), "round {round}");
+            let found = dump_of(&engine);
+            // The one that is under way may be in it.
+            assert!(
+                script.states[before..=(after + 1).min(200)].contains(&found),
+                "round {round}: {before} to {after}"
+            );
+            if done.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+    });
 }
