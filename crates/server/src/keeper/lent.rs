@@ -54,3 +54,43 @@ impl Lent {
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use breakwater_contract::{Completion, Completions};
+    use breakwater_store::{Options, SimulatedDisk};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Completions for Nobody {
+        fn complete(&self, completion: Completion) {
+            drop(completion);
+        }
+    }
+
+    #[test]
+    fn one_works_at_a_time_and_the_end_interrupts_and_awaits_it() {
+        let disk = Arc::new(SimulatedDisk::new());
+        let store = Embedded::open(disk, Options::default(), Arc::new(Nobody), Box::new(|_| {})).expect("it opens");
+        let store = Arc::new(store);
+        let lent = Lent::new(&store);
+        std::thread::scope(|scope| {
+            let done = lent.work(|engine| {
+                assert!(lent.work(|_| Ok(())).expect_err("one works").contains("under way"));
+                assert!(lent.look(|engine| engine.stats().map(drop)).is_ok());
+                scope.spawn(|| lent.end());
+                // It reads to its end until it is interrupted.
+                while engine.check().is_ok() {
+                    std::thread::yield_now();
+                }
+                Err::<(), _>("interrupted".to_owned())
+            });
+            assert_eq!(done, Err("interrupted".to_owned()));
+        });
+        assert_eq!(Arc::strong_count(&store), 1, "whoever takes it now closes it");
+        assert!(lent.look(|_| Ok(())).expect_err("it has ended").contains("stopping"));
+        assert!(Lent::nothing().look(|_| Ok(())).expect_err("there is none").contains("memory"));
+    }
+}

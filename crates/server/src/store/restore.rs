@@ -43,7 +43,8 @@ pub(super) fn restore(data: &Path, from: &Path, damaged: bool) -> Result<String,
     } else {
         None
     };
-    let aside = put(data, from, &store).map_err(failed)?;
+    let aside = put(data, from, &store)
+        .map_err(|fault| vec![format!("{} can't be replaced: {fault}; what was there is there", store.display())])?;
     let (place, from) = (store.display(), from.display());
     let mut text = format!(
         "{place} holds what {from} holds: {} retained messages, {} sessions; start the broker\n",
@@ -74,14 +75,21 @@ fn put(data: &Path, from: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
         sync_folder(data)?;
         return Ok(None);
     }
-    if exchange(&new, store)? {
+    // Such as a store that is a mount of its own: nothing has changed then, and the copy is ours.
+    let exchanged =
+        exchange(&new, store).and_then(|done| if done { Ok(true) } else { one_by_one(&new, store, &aside) });
+    if exchanged.inspect_err(|_| drop(fs::remove_dir_all(&new)))? {
         fs::rename(&new, &aside)?;
-    } else {
-        fs::rename(store, &aside)?;
-        fs::rename(&new, store).inspect_err(|_| drop(fs::rename(&aside, store)))?;
     }
     sync_folder(data)?;
     Ok(Some(aside))
+}
+
+/// Where two names can't be exchanged. Between the two steps there is no store. Answers that nothing is left to be moved aside.
+fn one_by_one(new: &Path, store: &Path, aside: &Path) -> io::Result<bool> {
+    fs::rename(store, aside)?;
+    fs::rename(new, store).inspect_err(|_| drop(fs::rename(aside, store)))?;
+    Ok(false)
 }
 
 /// A name that nothing has.
@@ -178,4 +186,32 @@ fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
 #[cfg(not(target_os = "linux"))]
 fn exchange(_one: &Path, _other: &Path) -> io::Result<bool> {
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_store_is_moved_aside_whether_or_not_names_can_be_exchanged() {
+        let root = std::env::temp_dir().join(format!("breakwater-restore-{}", std::process::id()));
+        let path = |name: &str| root.join(name);
+        for exchanged in [true, false] {
+            let _ = fs::remove_dir_all(&root);
+            for name in ["store", "new"] {
+                fs::create_dir_all(path(name)).expect("a folder of our own");
+                fs::write(path(name).join(name), b"").expect("a file in it");
+            }
+            let (new, store, aside) = (path("new"), path("store"), path("aside"));
+            if exchanged && exchange(&new, &store).expect("both are there") {
+                fs::rename(&new, &aside).expect("it is there");
+            } else {
+                assert!(!one_by_one(&new, &store, &aside).expect("both are there"));
+            }
+            assert!(store.join("new").exists() && aside.join("store").exists() && !new.exists());
+            assert!(one_by_one(&new, &store, &path("again")).is_err());
+            assert!(store.join("new").exists(), "the store is in its place again");
+        }
+        fs::remove_dir_all(&root).expect("it is ours");
+    }
 }

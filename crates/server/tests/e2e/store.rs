@@ -249,6 +249,20 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 #[test]
+fn a_backup_is_restored_where_no_broker_ran_before() {
+    let (old, new) = (Directory::new("old"), Directory::new("new"));
+    let broker = old.start();
+    retain(&broker, "kept/a", "1");
+    retain(&broker, "end", "1");
+    let copy = old.backup("copy");
+    old.says(0, &["backup", &copy]);
+    broker.kill();
+    let said = new.says(0, &["restore", &copy]);
+    assert!(said.contains("2 retained messages") && !said.contains("what was there before"), "{said}");
+    assert_eq!(retained(&new.start()), ["kept/a=1"]);
+}
+
+#[test]
 fn without_anything_that_lasts_there_is_nothing_to_look_at() {
     let place = Directory::new("memory");
     let _broker =

@@ -21,6 +21,7 @@ pub const FINDINGS_MAX: usize = 1000;
 
 /// Reads everything that the index and the log hold up to the last fold. Answers what is wrong, nothing if nothing is.
 pub(crate) fn check(shared: &Arc<Shared>) -> Result<Vec<Finding>, Fault> {
+    go_on(shared)?;
     let (moment, ()) = shared.moment(|_| ()).ok_or("the index is closed")?;
     let mut wrong = Wrong::default();
     // redb trusts its file in places. What it meets there that can't be is damage too.
