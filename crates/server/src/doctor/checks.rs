@@ -76,7 +76,7 @@ fn unwell_store(facts: &Facts) -> Vec<Finding> {
     if store.full || store.failing {
         let state = if store.full { "the disk of the store is full" } else { "the disk of the store fails" };
         let fault = store.fault.as_deref().unwrap_or("see the log");
-        let what = format!("{state}: retained messages are refused ({fault})");
+        let what = format!("{state}, and what would have to be kept is refused: {fault}");
         findings.push(finding(Severity::Serious, what, vec![format!("df -h '{folder}'; dmesg | tail")]));
     }
     if store.damages > 0 {

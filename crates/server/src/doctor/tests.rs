@@ -1,5 +1,7 @@
 use super::report::{Form, report};
-use super::{CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, Severity, UserFacts, examine};
+use super::{
+    CertificateFacts, Exposure, Facts, FileFacts, ListenerFacts, OrderedFacts, Severity, StoreFacts, UserFacts, examine,
+};
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 24 * 3600;
@@ -176,4 +178,22 @@ fn the_worst_comes_first_and_every_finding_says_how_to_mend_it() {
     let json: serde_json::Value = serde_json::from_str(&report(&facts, &findings, Form::Json)).expect("it is JSON");
     assert_eq!(json["findings"].as_array().map(Vec::len), Some(findings.len()));
     assert_eq!(json["findings"][0]["severity"], "critical");
+}
+
+#[test]
+fn a_store_that_is_full_fails_or_has_lost_something_is_found_with_what_it_says() {
+    let fault = || Some("no space left".to_owned());
+    for (store, severities) in [
+        (StoreFacts::default(), &[][..]),
+        (StoreFacts { full: true, fault: fault(), ..StoreFacts::default() }, &[Severity::Serious]),
+        (StoreFacts { failing: true, fault: fault(), ..StoreFacts::default() }, &[Severity::Serious]),
+        (StoreFacts { damages: 2, ..StoreFacts::default() }, &[Severity::Warning]),
+        (StoreFacts { full: true, damages: 1, ..StoreFacts::default() }, &[Severity::Serious, Severity::Warning]),
+    ] {
+        let told = store.fault.is_some();
+        let findings = examine(&Facts { store, ..facts(safe()) });
+        assert_eq!(findings.iter().map(|finding| finding.severity).collect::<Vec<_>>(), severities);
+        assert!(findings.iter().all(|finding| finding.check == "store" && !finding.mend.is_empty()));
+        assert_eq!(findings.iter().any(|finding| finding.what.contains("no space left")), told);
+    }
 }
