@@ -260,21 +260,17 @@ impl Guest {
 
     fn on_handshake(&mut self, tls: Box<Tls>, buffer: &mut [u8], room: bool) -> Step {
         let asks = self.terms.tls.as_ref().is_some_and(|tls| tls.client_check().is_some());
-        if tls.awaits_last_word() && !asks {
-            // A way to another thread and back would cost more than it saves.
-            let count = match self.read(buffer) {
-                Ok(0) => return Step::refuse(Refusal::Left, "in the middle of the TLS handshake"),
-                Ok(count) => count,
-                Err(step) => return self.stay(Stage::Handshake(tls), step),
-            };
-            self.computed = true;
-            return self.shaken(pool::shake(tls, &mut buffer[..count], &self.terms));
-        }
-        if !room {
+        // A way to another thread and back would cost more than it saves.
+        let here = tls.awaits_last_word() && !asks;
+        if !here && !room {
             return self.stay(Stage::Handshake(tls), Step::Queue);
         }
         match self.read(buffer) {
             Ok(0) => Step::refuse(Refusal::Left, "in the middle of the TLS handshake"),
+            Ok(count) if here => {
+                self.computed = true;
+                self.shaken(pool::shake(tls, &mut buffer[..count], &self.terms))
+            }
             Ok(count) => Step::Shake { tls, bytes: buffer[..count].to_vec() },
             Err(step) => {
                 self.line = Line::None;
