@@ -323,11 +323,9 @@ impl Frames {
         let Some(mut asking) = self.asking.take() else { return Ok(0) };
         self.seal(&asking.waiting, out);
         // Nothing of MQTT can have come: it has heard nothing yet.
-        let early = &mut asking.answer[agreed.used..];
-        let mut front = vec![0; early.len()];
-        front.copy_from_slice(early);
-        let payload = self.unframe(&mut front, out)?;
-        bytes[..payload].copy_from_slice(&front[..payload]);
+        let mut early = asking.answer.split_off(agreed.used);
+        let payload = self.unframe(&mut early, out)?;
+        bytes[..payload].copy_from_slice(&early[..payload]);
         Ok(payload)
     }
 
