@@ -11,7 +11,7 @@
 //! Times are milliseconds of Unix time, except in a [`Message`], whose moment of expiry is in the process's own clock: a store is
 //! told at its start what Unix time that clock began at, and translates.
 
-use breakwater_proto::Message;
+use breakwater_proto::{Message, QoS};
 
 use crate::Token;
 
@@ -62,6 +62,30 @@ pub enum MessageAt {
     InBatch(u32),
 }
 
+/// How a message goes out to a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The lower of the message's and the granted one; 1 or 2.
+    pub qos: QoS,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Through a shared group.
+    pub shared: bool,
+    /// Subscription Identifier, 0 for none.
+    pub subscription_id: u32,
+    /// There are more identifiers: those of all its subscriptions that match.
+    pub more_ids: bool,
+}
+
+/// A session whose queue a message joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which.
+    pub session: SessionNumber,
+    /// On which terms.
+    pub terms: Terms,
+}
+
 /// What is known of a session besides its subscriptions, queue and packet identifiers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRow {
@@ -92,7 +116,7 @@ pub enum Change {
         /// When it came; for whoever limits the age of what waits.
         unix_ms: u64,
         /// Who wants it.
-        sessions: Vec<SessionNumber>,
+        sessions: Vec<Wanted>,
     },
     /// Messages leave a session's queue: acknowledged, expired or dropped. Those in flight are in the queue too, until then.
     Forget {
@@ -222,6 +246,8 @@ pub struct Queued {
     pub position: Position,
     /// When it came.
     pub unix_ms: u64,
+    /// How it goes out.
+    pub terms: Terms,
     /// Itself; none where the disk gave back something else than what was stored. It is to be forgotten and counted as lost.
     pub message: Option<Message>,
 }

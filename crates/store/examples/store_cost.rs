@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use breakwater_contract::store::{
     Answer, Change, Durability, Position, Question, Restored, Retained, SessionNumber, SessionRow, Store, Submitted,
+    Terms, Wanted,
 };
 use breakwater_contract::{Completion, Completions, Token};
 use breakwater_proto::{ForwardProperties, Message, MessageView, QoS};
@@ -41,6 +42,10 @@ fn main() {
         start(&folder, "10 M queued", |store, inbox| queued(store, inbox, 10_000_000));
     }
     let _ = fs::remove_dir_all(&folder);
+}
+
+fn wanted(session: u64) -> Wanted {
+    Wanted { session: SessionNumber(session), terms: Terms::default() }
 }
 
 /// Counts completions and lets somebody wait for them.
@@ -123,11 +128,8 @@ fn append(folder: &Path, submitters: u64) {
             inbox.wait(done + submitters.div_ceil(4));
             continue;
         }
-        let changes = [Change::Message {
-            message: message.clone(),
-            unix_ms: 1_800_000_000_000,
-            sessions: vec![SessionNumber(1)],
-        }];
+        let changes =
+            [Change::Message { message: message.clone(), unix_ms: 1_800_000_000_000, sessions: vec![wanted(1)] }];
         if store.submit(token(), &changes, Durability::Fsync) == Submitted::Pending {
             sent += 1;
         }
@@ -169,11 +171,8 @@ fn slow(folder: &Path) {
     let message = message("plant/4/line/2/temp", &[b'x'; 64]);
     let (before, started) = (io(), Instant::now());
     for number in 0..3000_u32 {
-        let changes = [Change::Message {
-            message: message.clone(),
-            unix_ms: 1_800_000_000_000,
-            sessions: vec![SessionNumber(1)],
-        }];
+        let changes =
+            [Change::Message { message: message.clone(), unix_ms: 1_800_000_000_000, sessions: vec![wanted(1)] }];
         store.submit(token(), &changes, Durability::Fsync);
         inbox.wait(2 + u64::from(number));
         // A hundred a second, or as fast as the disk is.
@@ -216,7 +215,7 @@ fn queued(store: &Embedded, inbox: &Inbox, count: u64) {
         let push = |number| Change::Message {
             message: message.clone(),
             unix_ms: 1_800_000_000_000,
-            sessions: vec![SessionNumber(1 + number % 100)],
+            sessions: vec![wanted(1 + number % 100)],
         };
         submit(store, inbox, &(first..first + 100).map(push).collect::<Vec<_>>());
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use breakwater_contract::store::{
     Answer, Change, Durability, Health, MessageAt, OutboundState, Position, Question, Queued, Restored, Retained,
-    SessionNumber, SessionRow, Store, StoredSession, Submitted, Tally,
+    SessionNumber, SessionRow, Store, StoredSession, Submitted, Tally, Terms,
 };
 use breakwater_contract::{Completion, Completions, Token};
 use breakwater_proto::Message;
@@ -35,7 +35,7 @@ struct Session {
     subscriptions: BTreeMap<Box<str>, (u8, u32)>,
     inbound: BTreeSet<u16>,
     outbound: BTreeMap<u16, (OutboundState, Option<Position>)>,
-    queue: BTreeMap<Position, (u64, Message)>,
+    queue: BTreeMap<Position, (u64, Terms, Message)>,
 }
 
 impl Memory {
@@ -126,8 +126,9 @@ impl Content {
                 self.last_position += 1;
                 let position = Position(self.last_position);
                 positions.push(position);
-                for session in sessions {
-                    self.with(*session, |session| drop(session.queue.insert(position, (*unix_ms, message.clone()))));
+                for wanted in sessions {
+                    let entry = (*unix_ms, wanted.terms, message.clone());
+                    self.with(wanted.session, |session| drop(session.queue.insert(position, entry)));
                 }
             }
             Change::Forget { session, messages } => self.with(*session, |session| {
@@ -204,7 +205,7 @@ impl Content {
                 let queue = self.sessions.get(session).map(|session| &session.queue);
                 let behind = queue.into_iter().flatten().filter(|(position, _)| *position > after);
                 let len = |message: &Message| u32::try_from(message.as_bytes().len()).unwrap_or(u32::MAX);
-                let mut entries: Vec<_> = behind.map(|(position, (_, message))| (*position, len(message))).collect();
+                let mut entries: Vec<_> = behind.map(|(position, (.., message))| (*position, len(message))).collect();
                 let more = entries.len() > *entries_max;
                 entries.truncate(*entries_max);
                 Answer::Entries { entries, more }
@@ -229,18 +230,18 @@ impl Content {
 impl Session {
     fn window(&self, after: Position, messages_max: usize, bytes_max: usize) -> Answer {
         let (mut messages, mut bytes) = (Vec::new(), 0_usize);
-        for (&position, (unix_ms, message)) in self.queue.iter().filter(|(position, _)| **position > after) {
+        for (&position, (unix_ms, terms, message)) in self.queue.iter().filter(|(position, _)| **position > after) {
             bytes = bytes.saturating_add(message.as_bytes().len());
             if !messages.is_empty() && (messages.len() >= messages_max || bytes > bytes_max) {
                 return Answer::Queue { messages, more: true };
             }
-            messages.push(Queued { position, unix_ms: *unix_ms, message: Some(message.clone()) });
+            messages.push(Queued { position, unix_ms: *unix_ms, terms: *terms, message: Some(message.clone()) });
         }
         Answer::Queue { messages, more: false }
     }
 
     fn stored(&self) -> StoredSession {
-        let bytes = self.queue.values().map(|(_, message)| message.as_bytes().len() as u64).sum();
+        let bytes = self.queue.values().map(|(.., message)| message.as_bytes().len() as u64).sum();
         StoredSession {
             row: self.row.clone(),
             subscriptions: self

@@ -80,8 +80,8 @@ impl Mover {
             let start = frame.position + FRAME_HEAD as u64;
             for record in Records::new(frame.body, start) {
                 let (at, name, sessions) = match record {
-                    Record::Message { at, sessions, .. } => (at, at, sessions),
-                    Record::Moved { at, name, sessions } => (at, name, sessions),
+                    Record::Message { at, sessions, .. } => (at, at, sessions.map(|(session, _)| session).collect()),
+                    Record::Moved { at, name, sessions } => (at, name, sessions.collect::<Vec<_>>()),
                     _ => continue,
                 };
                 // Looked at by its own CRC, so that a copy never makes good what is not.

@@ -14,6 +14,8 @@ use crate::record::{Record, Records, retained_topic};
 pub(crate) struct Entry {
     pub position: u64,
     pub len: u32,
+    /// How it goes out, packed.
+    pub terms: u32,
 }
 
 /// Changes, of a part of the log.
@@ -113,8 +115,9 @@ impl Overlay {
     fn apply_record(&mut self, record: &Record<'_>) {
         match *record {
             Record::Message { at, message, sessions } => {
-                let entry = Entry { position: at, len: u32::try_from(message.message.len()).unwrap_or(u32::MAX) };
-                for session in sessions {
+                let len = u32::try_from(message.message.len()).unwrap_or(u32::MAX);
+                for (session, terms) in sessions {
+                    let entry = Entry { position: at, len, terms };
                     self.session(session).queue.pushed.push_back(entry);
                     self.bytes += size_of::<Entry>();
                 }

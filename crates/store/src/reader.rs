@@ -92,8 +92,8 @@ impl Looker {
     }
 
     /// A message that a queue refers to.
-    pub(crate) fn message(&mut self, moment: &Moment, position: u64, len: u32) -> Result<Option<Message>, Unread> {
-        Ok(self.messages.read(moment, position, len)?.message)
+    pub(crate) fn message(&mut self, moment: &Moment, entry: Entry) -> Result<Option<Message>, Unread> {
+        Ok(self.messages.read(moment, entry)?.message)
     }
 
     pub(crate) fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {
@@ -105,8 +105,8 @@ impl Looker {
         for last_try in [false, true] {
             let found = merge::window(&self.shared, session, after, messages_max.max(1), bytes_max)?;
             let mut messages = Vec::with_capacity(found.entries.len());
-            for Entry { position, len } in &found.entries {
-                messages.push(self.messages.read(&found.moment, *position, *len)?);
+            for entry in &found.entries {
+                messages.push(self.messages.read(&found.moment, *entry)?);
             }
             let unread = messages.iter().filter(|queued| queued.message.is_none()).count();
             if unread == 0 || last_try {

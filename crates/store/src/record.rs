@@ -3,8 +3,10 @@
 //! A record is a kind (1 byte) and what the kind needs, without a length of its own: records lie in frames, which know theirs. A
 //! message has a CRC of its own besides, since it is read alone later.
 
-use breakwater_contract::store::{Change, MessageAt, OutboundState, Retained, SessionNumber, SessionRow};
-use breakwater_proto::{Instant, Message, MessageView};
+use breakwater_contract::store::{
+    Change, MessageAt, OutboundState, Retained, SessionNumber, SessionRow, Terms, Wanted,
+};
+use breakwater_proto::{Instant, Message, MessageView, QoS};
 
 use crate::bytes::{Ascending, Reader, number_len, put_ascending, put_bytes, put_number};
 
@@ -70,7 +72,7 @@ impl Encoder {
                 let moved = self.epoch.out(message, &mut self.scratch);
                 let message = moved.as_ref().unwrap_or(message).as_bytes();
                 put_message(&mut self.bytes, Stamped { unix_ms: *unix_ms, message });
-                put_sorted(&mut self.bytes, sessions.iter().map(|session| session.0));
+                put_wanted(&mut self.bytes, sessions);
             }
             Change::Forget { session, messages } => {
                 self.head(FORGET, *session);
@@ -215,6 +217,93 @@ fn put_sorted(into: &mut Vec<u8>, numbers: impl Iterator<Item = u64>) {
     put_ascending(into, &numbers);
 }
 
+/// How many there are, the terms of the first one, and then of each, by its number, by how much that is greater than the one before,
+/// and its terms where they are others than those before.
+fn put_wanted(into: &mut Vec<u8>, sessions: &[Wanted]) {
+    let sorted;
+    let mut sessions = sessions;
+    if !sessions.is_sorted_by(|one, next| one.session < next.session) {
+        let mut some = sessions.to_vec();
+        some.sort_by_key(|wanted| wanted.session);
+        some.dedup_by_key(|wanted| wanted.session);
+        sorted = some;
+        sessions = &sorted;
+    }
+    put_number(into, sessions.len() as u64);
+    let Some(first) = sessions.first() else { return };
+    let (mut last, mut terms) = (0, pack_terms(first.terms));
+    put_number(into, u64::from(terms));
+    for wanted in sessions {
+        let own = pack_terms(wanted.terms);
+        put_number(into, (wanted.session.0 - last) << 1 | u64::from(own != terms));
+        if own != terms {
+            put_number(into, u64::from(own));
+        }
+        (last, terms) = (wanted.session.0, own);
+    }
+}
+
+/// What [`put_wanted`] wrote: sessions and packed terms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WantedBy<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    last: u64,
+    terms: u32,
+}
+
+impl Iterator for WantedBy<'_> {
+    type Item = (u64, u32);
+
+    fn next(&mut self) -> Option<(u64, u32)> {
+        self.left = self.left.checked_sub(1)?;
+        let step = self.reader.number()?;
+        self.last = self.last.wrapping_add(step >> 1);
+        if step & 1 == 1 {
+            self.terms = self.reader.small()?;
+        }
+        Some((self.last, self.terms))
+    }
+}
+
+fn take_wanted<'a>(reader: &mut Reader<'a>) -> Option<WantedBy<'a>> {
+    let left: usize = reader.small()?;
+    let terms = if left > 0 { reader.small()? } else { 0 };
+    let wanted = WantedBy { reader: *reader, left, last: 0, terms };
+    let mut walk = wanted;
+    for _ in 0..left {
+        walk.next()?;
+    }
+    *reader = walk.reader;
+    Some(wanted)
+}
+
+const QOS_2: u32 = 1;
+const RETAINED: u32 = 1 << 1;
+const SHARED: u32 = 1 << 2;
+const MORE_IDS: u32 = 1 << 3;
+
+/// Four flags, and a Subscription Identifier, which has 28 bits.
+pub(crate) fn pack_terms(terms: Terms) -> u32 {
+    let flag = |is: bool, bit: u32| if is { bit } else { 0 };
+    terms.subscription_id << 4
+        | flag(terms.qos == QoS::ExactlyOnce, QOS_2)
+        | flag(terms.retain, RETAINED)
+        | flag(terms.shared, SHARED)
+        | flag(terms.more_ids, MORE_IDS)
+}
+
+/// What [`pack_terms`] packed.
+pub(crate) fn unpack_terms(packed: u32) -> Terms {
+    Terms {
+        qos: if packed & QOS_2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce },
+        retain: packed & RETAINED != 0,
+        shared: packed & SHARED != 0,
+        subscription_id: packed >> 4,
+        more_ids: packed & MORE_IDS != 0,
+    }
+}
+
 /// Everything of a row but its number.
 fn put_row(into: &mut Vec<u8>, row: &SessionRow, epoch: Epoch, scratch: &mut Vec<u8>) {
     put_bytes(into, row.client_id.as_bytes());
@@ -291,7 +380,7 @@ pub(crate) fn state_of(byte: u8) -> Option<OutboundState> {
 /// One record, in the frame that it was read from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
-    Message { at: u64, message: Stamped<'a>, sessions: Ascending<'a> },
+    Message { at: u64, message: Stamped<'a>, sessions: WantedBy<'a> },
     Moved { at: u64, name: u64, sessions: Ascending<'a> },
     Forget { session: u64, messages: Ascending<'a> },
     ForgetThrough { session: u64, last: u64 },
@@ -331,7 +420,7 @@ impl<'a> Records<'a> {
         let reader = &mut self.reader;
         let kind = reader.byte()?;
         Some(match kind {
-            MESSAGE => Record::Message { at, message: take_message(reader)?, sessions: reader.ascending()? },
+            MESSAGE => Record::Message { at, message: take_message(reader)?, sessions: take_wanted(reader)? },
             MOVED => {
                 let name = reader.number()?;
                 take_message(reader)?;

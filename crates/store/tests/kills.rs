@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use breakwater_contract::store::{
-    Answer, Change, Durability, Position, Question, SessionNumber, SessionRow, Store, Submitted,
+    Answer, Change, Durability, Position, Question, SessionNumber, SessionRow, Store, Submitted, Terms, Wanted,
 };
 use breakwater_contract::{Completion, Completions, Token};
 use breakwater_proto::{ForwardProperties, Message, MessageView, QoS};
@@ -18,6 +18,10 @@ use breakwater_store::{Embedded, OpenFault, Options, RealDisk};
 
 const FOLDER: &str = "BREAKWATER_STORE_CHILD";
 const SESSION: SessionNumber = SessionNumber(1);
+const WANTED: Wanted = Wanted {
+    session: SESSION,
+    terms: Terms { qos: QoS::AtLeastOnce, retain: false, shared: false, subscription_id: 0, more_ids: false },
+};
 /// Length of the queue: each message that comes sends the one so far before it away.
 const KEPT: u64 = 300;
 /// Batches under way at once.
@@ -74,7 +78,7 @@ fn write_until_killed(folder: &Path) {
     loop {
         while number < answered + UNDER_WAY {
             number += 1;
-            let mut changes = vec![Change::Message { message: message(number), unix_ms: 0, sessions: vec![SESSION] }];
+            let mut changes = vec![Change::Message { message: message(number), unix_ms: 0, sessions: vec![WANTED] }];
             if let Some((_, position)) = queue.pop_front_if(|(first, _)| *first + KEPT <= number) {
                 changes.push(Change::Forget { session: SESSION, messages: vec![position] });
             }

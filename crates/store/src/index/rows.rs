@@ -24,13 +24,14 @@ pub(crate) fn open_row(row: &[u8]) -> Row<'_> {
     }
 }
 
-/// A row of a queue: of each entry how far it is behind the one before (the first: behind the key), and its length.
+/// A row of a queue: of each entry how far it is behind the one before (the first: behind the key), its length, and its terms.
 pub(crate) fn pack(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * 4 + 4);
     let mut last = entries.first().map_or(0, |entry| entry.position);
     for entry in entries {
         put_number(&mut bytes, entry.position - last);
         put_number(&mut bytes, u64::from(entry.len));
+        put_number(&mut bytes, u64::from(entry.terms));
         last = entry.position;
     }
     seal(bytes)
@@ -43,7 +44,7 @@ pub(crate) fn queue_entries(first: u64, row: &[u8]) -> Option<Vec<Entry>> {
     let (mut entries, mut last) = (Vec::with_capacity(bytes.len() / 4), first);
     while !reader.0.is_empty() {
         last = last.checked_add(reader.number()?)?;
-        entries.push(Entry { position: last, len: reader.small()? });
+        entries.push(Entry { position: last, len: reader.small()?, terms: reader.small()? });
     }
     Some(entries)
 }
@@ -54,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_row_of_a_queue_comes_back_unless_a_bit_of_it_flipped() {
-        let entries = [Entry { position: 900, len: 80 }, Entry { position: 1002, len: 1 << 20 }];
+        let entries =
+            [Entry { position: 900, len: 80, terms: 0 }, Entry { position: 1002, len: 1 << 20, terms: u32::MAX }];
         let row = pack(&entries);
         assert_eq!(queue_entries(900, &row).unwrap(), entries);
         for bit in 0..row.len() * 8 {

@@ -10,7 +10,8 @@ use super::Unread;
 use crate::disk::DiskFile;
 use crate::index::MOVED;
 use crate::log::{offset_of, path_of};
-use crate::record::{Stamped, message_head, stored_message};
+use crate::overlay::Entry;
+use crate::record::{Stamped, message_head, stored_message, unpack_terms};
 use crate::shared::{Moment, Shared};
 
 /// Files that stay open.
@@ -32,12 +33,13 @@ impl Messages {
     }
 
     /// An entry of a queue, without its message if that is not there any more or is not what was written.
-    pub(super) fn read(&mut self, moment: &Moment, name: u64, len: u32) -> Result<Queued, Unread> {
+    pub(super) fn read(&mut self, moment: &Moment, entry: Entry) -> Result<Queued, Unread> {
+        let Entry { position: name, len, terms } = entry;
         let copy = moment.index.open_table(MOVED)?.get(name)?.map(|row| row.value().0);
         let position = copy.unwrap_or(name);
         let wanted = message_head(len, copy.map(|_| name)) + len as usize;
         let behind = moment.spans.partition_point(|span| span.first <= position);
-        let lost = Queued { position: Position(name), unix_ms: 0, message: None };
+        let lost = Queued { position: Position(name), unix_ms: 0, terms: unpack_terms(terms), message: None };
         let Some(span) = behind.checked_sub(1).map(|at| moment.spans[at]) else { return Ok(lost) };
         let offset = offset_of(span, position);
         let epoch = self.shared.epoch;

@@ -163,12 +163,13 @@ fn check_queues(shared: &Arc<Shared>, moment: &Moment, wrong: &mut Wrong) -> Res
             wrong.index(format!("a row of the queue of session {session} is damaged"));
             continue;
         };
-        for Entry { position, len } in entries {
+        for entry in entries {
+            let Entry { position, len, .. } = entry;
             go_on(shared)?;
             let at = moved.get(position)?.map_or(position, |copy| copy.value().0);
             let behind = moment.spans.partition_point(|span| span.first <= at);
             let span = behind.checked_sub(1).map(|at| moment.spans[at]);
-            let reads = looker.message(moment, position, len).is_ok_and(|message| message.is_some());
+            let reads = looker.message(moment, entry).is_ok_and(|message| message.is_some());
             if !reads && span.is_none_or(|span| !has_gone(shared, span)) {
                 let path = span.map_or_else(|| index::PATH.to_owned(), |span| path_of(span.serial));
                 let what = format!("message {position}, which session {session} waits for, does not read");

@@ -9,7 +9,7 @@ use breakwater_contract::store::{
 use breakwater_contract::{Completion, Completions};
 use breakwater_store::{Disk, Embedded, Engine, Memory, Options, SimulatedDisk};
 
-use crate::ground::{Act, Dump, Inbox, Player, Script, dump, message, row, small, token};
+use crate::ground::{Act, Dump, Inbox, Player, Script, dump, message, row, small, token, wanted};
 
 /// A store under test: what lets it work until it has nothing to do, and whether nothing is left of it when it is opened again.
 struct Ground<'a> {
@@ -199,7 +199,7 @@ fn the_threads_of_a_store_answer_what_many_submit() {
                 for number in 0..100 {
                     let message = message(1 + thread * 100 + number, "a/topic");
                     let unix_ms = 7_000 + 1 + thread * 100 + number;
-                    let change = Change::Message { message, unix_ms, sessions: vec![SessionNumber(1)] };
+                    let change = Change::Message { message, unix_ms, sessions: vec![wanted(1)] };
                     assert_eq!(store.submit(token(1), &[change], Durability::Fsync), Submitted::Pending);
                 }
             });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use breakwater_contract::store::{
     Answer, Change, Durability, MessageAt, OutboundState, Position, Question, Restored, Retained, SessionNumber,
-    SessionRow, Store, Submitted,
+    SessionRow, Store, Submitted, Terms, Wanted,
 };
 use breakwater_contract::{Completion, Completions, Token};
 use breakwater_proto::{ForwardProperties, Instant, Message, MessageView, QoS};
@@ -64,6 +64,18 @@ pub(crate) fn row(number: u64, flavour: u64) -> SessionRow {
     }
 }
 
+/// A session that wants a message, on terms that its number decides.
+pub(crate) fn wanted(session: u64) -> Wanted {
+    let terms = Terms {
+        qos: if session.is_multiple_of(2) { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
+        retain: session.is_multiple_of(3),
+        shared: session.is_multiple_of(5),
+        subscription_id: (session % 3) as u32 * 89_478_485,
+        more_ids: session.is_multiple_of(7),
+    };
+    Wanted { session: SessionNumber(session), terms }
+}
+
 /// One step of a script. Messages have numbers.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
@@ -100,7 +112,7 @@ impl<'a> Player<'a> {
             match act {
                 Act::Push(number, sessions) => {
                     here.push(*number);
-                    let sessions = sessions.iter().copied().map(SessionNumber).collect();
+                    let sessions = sessions.iter().copied().map(wanted).collect();
                     let (message, unix_ms) = (message(*number, "a/topic"), 7_000 + number);
                     changes.push(Change::Message { message, unix_ms, sessions });
                 }
@@ -203,6 +215,7 @@ pub(crate) fn dump(store: &dyn Store, window: usize, ask: &mut dyn FnMut(Questio
                         let number = number_of(found);
                         assert_eq!(*found, message(number, "a/topic"));
                         assert_eq!(queued.unix_ms, 7_000 + number);
+                        assert_eq!(queued.terms, wanted(session.0).terms);
                         numbers.insert(queued.position, number);
                         queue.push(number);
                     }

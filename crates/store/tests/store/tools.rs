@@ -147,9 +147,9 @@ fn to_look_at_a_store_finds_what_a_start_finds_and_changes_nothing() {
     assert_eq!((look.found(), look.check().unwrap()), (&[][..], vec![]));
     drop(look);
     assert_eq!(files(&folder.0), before);
-    // A byte of the frame before the last one.
-    let (path, mut bytes) =
-        before.into_iter().rev().find(|(path, _)| path.extension().is_some_and(|end| end == "seg")).unwrap();
+    // A byte of a frame that others follow.
+    let is_long = |path: &Path, bytes: &[u8]| path.extension().is_some_and(|end| end == "seg") && bytes.len() > 400;
+    let (path, mut bytes) = before.into_iter().rev().find(|(path, bytes)| is_long(path, bytes)).unwrap();
     let at = bytes.len() - 200;
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
