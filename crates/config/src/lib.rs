@@ -24,6 +24,7 @@ mod plan;
 mod raw;
 mod reference;
 mod resolve;
+mod rules;
 mod setting;
 mod show;
 mod surroundings;
@@ -40,7 +41,8 @@ pub use plan::{Change, Plan, Step, plan};
 pub use raw::{Fault, Origin};
 pub use reference::reference;
 pub use resolve::{
-    Authentication, Effective, Lasting, OnRebind, Reload, Resolved, Sources, StoreSettings, WhenUnavailable, resolve,
+    Authentication, Effective, Lasting, OnRebind, Reload, Resolved, Sources, StoreSettings, Terms, WhenUnavailable,
+    resolve,
 };
 pub use setting::{Applies, Setting, Store};
 pub use show::{explain, show};

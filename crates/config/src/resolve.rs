@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use breakwater_router::RouterOptions;
 use breakwater_session::Limits;
-use breakwater_shard::Options;
+use breakwater_shard::{Options, Rewrite};
 
 use crate::gather::{Gathered, Section};
 use crate::listener::Listener;
@@ -47,6 +47,8 @@ pub struct Resolved {
     pub authentication: Authentication,
     pub store: StoreSettings,
     pub reload: Reload,
+    /// What the clients of all listeners get.
+    pub terms: Terms,
     /// The default listeners exist without being written down.
     pub defaults: bool,
     pub when_unavailable: WhenUnavailable,
@@ -58,6 +60,13 @@ pub struct Resolved {
     pub values: Vec<Effective>,
     /// What is not wrong, but should be known: one line each.
     pub remarks: Vec<String>,
+}
+
+/// What is the same for the clients of all listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What becomes of the topics that they name.
+    pub rewrite: Arc<Rewrite>,
 }
 
 /// Who may connect to the listeners that ask.
@@ -137,10 +146,17 @@ pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec
     let mut resolved = Resolved::default();
     for (row, setting) in TABLE.iter().enumerate() {
         let default = setting.default_value();
-        for value in default.iter().chain(gathered.settings.given(row).iter().map(|given| &given.value)) {
-            match setting.store {
-                Store::Limits(store) => store(&mut resolved.shard.limits, value),
+        let given = gathered.settings.given(row).iter().map(|given| (&given.value, given.origin.clone()));
+        for (value, origin) in default.iter().map(|value| (value, Origin::Default)).chain(given) {
+            let stored = match setting.store {
+                Store::Limits(store) => {
+                    store(&mut resolved.shard.limits, value);
+                    Ok(())
+                }
                 Store::Node(store) => store(&mut resolved, value),
+            };
+            if let Err(what) = stored {
+                faults.push(Fault { origin, key: setting.key.into(), what });
             }
         }
     }

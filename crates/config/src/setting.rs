@@ -51,7 +51,7 @@ pub enum Store {
     /// Terms of clients: a zone can have its own.
     Limits(fn(&mut Limits, &Value)),
     /// The whole broker.
-    Node(fn(&mut Resolved, &Value)),
+    Node(fn(&mut Resolved, &Value) -> Result<(), String>),
 }
 
 impl Setting {

@@ -84,6 +84,9 @@ fn example(known: &Known, value: Option<&Effective>) -> String {
         .filter(|text| !matches!(known.kind, Kind::Secret | Kind::Tables(_)) && !text.is_empty());
     let own = own.filter(|text| known.literal(&Raw::Word((*text).into())).is_ok());
     let shape = || match known.kind {
+        Kind::Tables(keys) if keys.contains(&"expression") => {
+            "[{ source = \"x/#\", expression = \"^x/(.+)$\", destination = \"y/$1\" }]"
+        }
         Kind::Tables(_) => "[{ certificate = \"other.pem\", key = \"other.key\" }]",
         Kind::Secret => "secret",
         Kind::List(shape) if shape.starts_with("rules") => "allow 10.0.0.0/8, deny all",

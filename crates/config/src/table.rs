@@ -7,6 +7,7 @@ use breakwater_router::Strategy;
 use breakwater_session::{Limits, QueueFull};
 
 use crate::listener::{VERSION_WORDS, versions};
+use crate::rules;
 use crate::setting::Store;
 use crate::{Applies, Kind, Lasting, OnRebind, Resolved, Setting, Value, WhenUnavailable};
 use Applies::{Live, NewConnections, Restart};
@@ -74,7 +75,9 @@ macro_rules! table {
         }),*];
     };
     (@store limits, $to:ident, $value:ident, $store:expr) => { Store::Limits(|$to: &mut Limits, $value: &Value| $store) };
-    (@store node, $to:ident, $value:ident, $store:expr) => { Store::Node(|$to: &mut Resolved, $value: &Value| $store) };
+    (@store node, $to:ident, $value:ident, $store:expr) => {
+        Store::Node(|$to: &mut Resolved, $value: &Value| { $store; Ok(()) })
+    };
     (@word) => { None };
     (@word $word:literal, $special:expr) => { Some(($word, $special)) };
 }
@@ -218,6 +221,13 @@ table! {
 "store.max_waiting", bytes(1 << 20, 16 << 30), "64MB", Restart,
     "Bytes that may wait to be written. What comes on top of that is refused.",
     node |to, value| to.store.waiting_bytes = value.number();
+
+"rewrite.rules", Kind::Tables(&["action", "source", "expression", "destination"]), "", Live,
+    "Rules that rewrite topics, as sections `[[rewrite.rules]]`: `action` is `publish`, `subscribe` or `all` (the default), `source` a \
+     filter of the topics that it is for, `expression` a regular expression that takes them apart, and `destination` what they \
+     become: with `$1` for what the first group has matched, `%c` for the client identifier, `%u` for the user name and `%h` for the \
+     address. At most 256; [Topics](topics.md) has more.",
+    node |to, value| to.terms.rewrite = rules::rewrite(value)?;
 
 "shared.strategy", Kind::Choice(&words(&STRATEGIES)), "round_robin", Restart,
     "Which member of a shared subscription gets a message. `round_robin` is exact among the publishers of one shard, \

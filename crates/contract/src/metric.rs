@@ -109,6 +109,8 @@ metrics! {
     ReadersThrottled => "readers_throttled_total", "connections", "Times that a connection's reading was paused because its client had used up its rate.";
     Panics => "panics_total", "connections", "Connections ended by a bug of ours: please report.";
     Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";
+    TopicsRewritten => "topics_rewritten_total", "topics", "Topics and filters that a rule has rewritten.";
+    RewritesRefused => "topics_rewrite_refused_total", "topics", "Topics and filters that stayed as they were because a rule would have made no usable name of them.";
     Unsubscribes => "unsubscribes_total", "subscriptions", "Subscriptions removed on request.";
     StoreBatches => "store_batches_total", "batches", "Batches of changes handed to the store.";
     StoreChanges => "store_changes_total", "changes", "Changes handed to the store.";

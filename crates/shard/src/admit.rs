@@ -28,6 +28,8 @@ pub(crate) struct Entrant<'a> {
     pub(crate) profile: u16,
     /// What its mountpoint puts in front of every topic.
     pub(crate) mount: Option<Box<str>>,
+    /// Topic of its will, where a rule has rewritten it.
+    pub(crate) will_topic: Option<String>,
 }
 
 impl Entrant<'_> {
@@ -77,7 +79,16 @@ impl<T: Send> Shard<T> {
         match step {
             AuthStep::Accept { principal, data } => {
                 let assigned = assigned.as_deref();
-                let entrant = Entrant { connect, terms, assigned, principal, auth_data: data, profile, mount: None };
+                let entrant = Entrant {
+                    connect,
+                    terms,
+                    assigned,
+                    principal,
+                    auth_data: data,
+                    profile,
+                    mount: None,
+                    will_topic: None,
+                };
                 self.admit(driver, slot, entrant)?;
             }
             AuthStep::Refuse { reason, text } => {
@@ -285,6 +296,7 @@ impl<T: Send> Shard<T> {
                     auth_data: data,
                     profile,
                     mount: None,
+                    will_topic: None,
                 };
                 self.admit(driver, slot, entrant)
             }
@@ -327,6 +339,7 @@ impl<T: Send> Shard<T> {
             Ok(prefix) => entrant.mount = prefix,
             Err((reason, text)) => return Err(self.refuse_connect(driver, slot, connect, reason, Some(text))),
         }
+        entrant.will_topic = connect.will.as_ref().and_then(|will| self.rewritten_will(slot, &entrant, will));
         if let Some(will) = &connect.will
             && let Some(reason) = self.will_denied(slot, &entrant, will)
         {
@@ -405,7 +418,7 @@ impl<T: Send> Shard<T> {
     fn bind(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
         let generation = self.conns.generation(slot).unwrap_or(0);
         let origin = self.subscriber_of(session).as_u64();
-        let will = entrant.connect.will.as_ref().map(|will| self.stored_will(will, entrant.mount.as_deref(), origin)); // [MQTT-3.1.2-7]
+        let will = entrant.connect.will.as_ref().map(|will| self.stored_will(will, entrant, origin)); // [MQTT-3.1.2-7]
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.conn = slot;
@@ -416,7 +429,7 @@ impl<T: Send> Shard<T> {
         conn.phase = Phase::Ready;
         conn.profile = entrant.profile;
         conn.link = Link::new(entrant.terms, self.profiles.limits(entrant.profile)).mounted(resident.mount);
-        conn.flags.marks.put(mark::SINGLE, resident.mount > 0);
+        conn.flags.marks.put(mark::SINGLE, resident.mount > 0 || self.profiles.rewrites(entrant.profile));
         conn.flags.marks.put(mark::BRIDGE, entrant.terms.bridge);
         conn.keep_alive_ms = entrant.terms.keep_alive_ms;
         if entrant.principal != Principal::default() || entrant.connect.auth_method.is_some() {

@@ -157,7 +157,8 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let free = rates.are_free();
         conn.flags.marks.put(mark::METERED, !free);
-        conn.flags.marks.put(mark::SINGLE, rates.messages_in.is_bound() || conn.link.mount() > 0);
+        let single = rates.messages_in.is_bound() || conn.link.mount() > 0 || self.profiles.rewrites(conn.profile);
+        conn.flags.marks.put(mark::SINGLE, single);
         if !free {
             conn.rare().meter.get_or_insert_with(|| Box::new(Meter::new(rates, now)));
             return self.check_pace(slot);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use breakwater_session::Limits;
 
+use crate::rewrite::Rewrite;
+
 pub(crate) use table::Profiles;
 
 /// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes: then rates and lifetime hold
@@ -25,6 +27,8 @@ pub struct Profile {
     pub lifetime_ms: u64,
     /// What each client may send and is sent.
     pub rates: Rates,
+    /// What becomes of the topics that its clients name.
+    pub rewrite: Arc<Rewrite>,
 }
 
 /// Bounds per client and second; 0 for none.
@@ -58,6 +62,7 @@ impl Default for Profile {
             authenticate: true,
             lifetime_ms: 0,
             rates: Rates::default(),
+            rewrite: Arc::default(),
         }
     }
 }

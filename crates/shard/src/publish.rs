@@ -10,6 +10,7 @@ use crate::conn::{Cause, NONE, hold, mark};
 use crate::driver::Driver;
 use crate::ingress::{Spend, Step};
 use crate::mount::is_nameless;
+use crate::rewrite::{Outcome, Use};
 use crate::route::{Run, deliveries_in};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
@@ -21,6 +22,14 @@ pub(crate) fn is_reserved(topic: &str) -> bool {
         && RESERVED
             .iter()
             .any(|name| topic.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// Scratch of one PUBLISH: its topic, where that is not the one in the packet.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Named by an alias, or below a mountpoint.
+    aliased: String,
+    rewritten: String,
 }
 
 impl<T: Send> Shard<T> {
@@ -95,9 +104,9 @@ impl<T: Send> Shard<T> {
         if publish.qos == QoS::AtMostOnce {
             check_publish(publish, self.limits_of(slot))?;
         }
-        let mut topic = std::mem::take(&mut self.topic);
-        let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic);
-        self.topic = topic;
+        let mut names = std::mem::take(&mut self.names);
+        let result = self.on_publish_checked(driver, slot, publish, spend, &mut names);
+        self.names = names;
         result
     }
 
@@ -107,7 +116,7 @@ impl<T: Send> Shard<T> {
         slot: u32,
         publish: &Publish<'_>,
         spend: &mut Spend,
-        aliased: &mut String,
+        Scratch { aliased, rewritten }: &mut Scratch,
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         let (session, mount) = (conn.session, usize::from(conn.link.mount()));
@@ -121,9 +130,12 @@ impl<T: Send> Shard<T> {
         } else {
             publish.topic
         };
+        let outcome = self.rewrite(slot, Use::Publish, topic.split_at(mount.min(topic.len())), rewritten);
+        let topic = if outcome == Outcome::Rewritten { rewritten.as_str() } else { topic };
         // Asked first: nothing may have happened yet if the packet has to wait.
         let Some(denied) = self.permit_publish(slot, topic, mount, publish) else { return Ok(false) };
         self.count_publish(slot, publish.qos);
+        self.count_rewrite(outcome);
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         if publish.qos != QoS::AtMostOnce {
             let Some(resident) = self.sessions.get_mut(session) else { return Ok(true) };

@@ -22,6 +22,7 @@ use crate::mail::Batch;
 use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
+use crate::publish::Scratch;
 use crate::retained::Owed;
 use crate::slab::Slab;
 use crate::sys::Pages;
@@ -147,8 +148,8 @@ pub struct Shard<T: Send> {
     pub(crate) run_ids: Vec<u32>,
     /// Scratch: codes of a SUBACK.
     pub(crate) codes: Vec<u8>,
-    /// Scratch: a topic that came as an alias.
-    pub(crate) topic: String,
+    /// Scratch: a topic that is not the one in the packet.
+    pub(crate) names: Scratch,
     /// Scratch of one dispatch: the encoded packet.
     pub(crate) encoded: Vec<u8>,
     /// Scratch of one dispatch: a run in the other layout.
@@ -244,7 +245,7 @@ impl<T: Send> Shard<T> {
             ids: Vec::new(),
             run_ids: Vec::new(),
             codes: Vec::new(),
-            topic: String::new(),
+            names: Scratch::default(),
             encoded: Vec::new(),
             converted: Vec::new(),
             building: Vec::new(),

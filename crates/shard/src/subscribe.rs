@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use breakwater_contract::{Action, Metric, Verdict};
@@ -11,6 +12,7 @@ use breakwater_router::{FilterId, Grant, PackedGrant, Subscribed};
 
 use crate::conn::{Cause, NONE, mark};
 use crate::ingress::Spend;
+use crate::rewrite::{Outcome, Use};
 use crate::shard::Shard;
 use crate::sys::is_sys;
 
@@ -20,6 +22,15 @@ const COST: u32 = 32;
 /// A client that asks about so many filters that it can't take the answer.
 const ANSWER_TOO_LARGE: Cause =
     Cause::NotPermitted(ReasonCode::PacketTooLarge, "the answer would be larger than the client's maximum packet size");
+
+/// A filter of SUBSCRIBE or UNSUBSCRIBE, taken apart and rewritten.
+struct Asked<'a> {
+    /// Of a shared subscription.
+    group: Option<&'a str>,
+    /// What is to match, in the client's words.
+    plain: Cow<'a, str>,
+    outcome: Outcome,
+}
 
 impl<T: Send> Shard<T> {
     pub(crate) fn on_subscribe(
@@ -83,15 +94,22 @@ impl<T: Send> Shard<T> {
         let most = usize::from(self.limits_of(slot).filters_per_subscribe_max);
         // Those behind the limit are refused without a question.
         for (number, (filter, options)) in (0..).zip(subscribe.filters().take(most)) {
-            let plain = match parse_filter(filter) {
-                Ok(FilterKind::Plain(plain)) => plain,
-                Ok(FilterKind::Shared { filter, .. }) => filter,
-                Err(_) => continue,
-            };
-            let action = Action::Subscribe { filter: plain, qos: options.qos };
+            let Ok(Asked { plain, .. }) = self.asked(slot, filter) else { continue };
+            let action = Action::Subscribe { filter: &plain, qos: options.qos };
             asks |= self.verdict(slot, action, number) == Verdict::Ask;
         }
         asks
+    }
+
+    fn asked<'a>(&mut self, slot: u32, filter: &'a str) -> Result<Asked<'a>, ReasonCode> {
+        let (group, plain) = match parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)? {
+            FilterKind::Plain(plain) => (None, plain),
+            FilterKind::Shared { group, filter } => (Some(group), filter),
+        };
+        let mut rewritten = String::new();
+        let outcome = self.rewrite(slot, Use::Subscribe, ("", plain), &mut rewritten);
+        let plain = if outcome == Outcome::Rewritten { Cow::Owned(rewritten) } else { Cow::Borrowed(plain) };
+        Ok(Asked { group, plain, outcome })
     }
 
     /// One filter; answers the granted QoS.
@@ -107,12 +125,9 @@ impl<T: Send> Shard<T> {
         if index >= limits.filters_per_subscribe_max as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let kind = parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let plain = match kind {
-            FilterKind::Plain(plain) => plain,
-            FilterKind::Shared { filter, .. } => filter,
-        };
-        let shared = matches!(kind, FilterKind::Shared { .. });
+        let Asked { group, plain, outcome } = self.asked(slot, filter)?;
+        self.count_rewrite(outcome);
+        let (plain, shared) = (&*plain, group.is_some());
         let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
         let whole = self.mounted_filter(session, plain).ok_or(ReasonCode::TopicFilterInvalid)?;
         if !breakwater_proto::topic::within(&whole, &limits.topic) {
@@ -136,9 +151,9 @@ impl<T: Send> Shard<T> {
             subscription_id,
         };
         // A full session may still replace what it has; whether it has it only the router knows.
-        let Subscribed { id, new } = match kind {
-            FilterKind::Plain(_) => self.router.subscribe(&whole, who, grant), // [MQTT-3.8.4-3]
-            FilterKind::Shared { group, .. } => {
+        let Subscribed { id, new } = match group {
+            None => self.router.subscribe(&whole, who, grant), // [MQTT-3.8.4-3]
+            Some(group) => {
                 resident.shares = true;
                 self.router.subscribe_shared(group, &whole, who, grant)
             }
@@ -151,9 +166,9 @@ impl<T: Send> Shard<T> {
             resident.session.subscriptions.push(id.as_u32());
         }
         self.counters.bump(Metric::Subscribes);
-        match kind {
-            FilterKind::Plain(_) => self.record_subscription(session, &whole, grant),
-            FilterKind::Shared { group, .. } => {
+        match group {
+            None => self.record_subscription(session, &whole, grant),
+            Some(group) => {
                 self.record_subscription(session, &format!("$share/{group}/{whole}"), grant);
             }
         }
@@ -220,15 +235,15 @@ impl<T: Send> Shard<T> {
                 ));
             }
             spend.deliveries = spend.deliveries.saturating_sub(COST);
-            let parsed = parse_filter(filter).ok().and_then(|kind| match kind {
-                FilterKind::Plain(plain) => Some((None, self.mounted_filter(session, plain)?)),
-                FilterKind::Shared { group, filter } => Some((Some(group), self.mounted_filter(session, filter)?)),
-            });
-            let Some((group, whole)) = parsed else {
+            let asked = self.asked(slot, filter).ok();
+            let whole =
+                asked.as_ref().and_then(|asked| self.mounted_filter(session, &asked.plain).map(Cow::into_owned));
+            let (Some(Asked { group, outcome, .. }), Some(whole)) = (&asked, whole) else {
                 codes.push(ReasonCode::TopicFilterInvalid.as_u8());
                 continue;
             };
-            let Some(id) = self.unsubscribe_one(session, group, &whole) else {
+            self.count_rewrite(*outcome);
+            let Some(id) = self.unsubscribe_one(session, *group, &whole) else {
                 codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
                 continue;
             };

@@ -7,17 +7,20 @@ use breakwater_session::StoredWill;
 use crate::admit::Entrant;
 use crate::mount::is_nameless;
 use crate::publish::is_reserved;
+use crate::rewrite::{Outcome, Use};
 use crate::shard::Shard;
+use crate::template::Names;
 
 impl<T: Send> Shard<T> {
     /// `Some`: this will may not be published, so that the client is refused.
     pub(crate) fn will_denied(&self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<ReasonCode> {
-        let whole = entrant.mount.as_deref().map(|mount| format!("{mount}{}", will.topic));
+        let topic = entrant.will_topic.as_deref().unwrap_or(will.topic);
+        let whole = entrant.mount.as_deref().map(|mount| format!("{mount}{topic}"));
         let limits = self.profiles.limits(entrant.profile).topic;
-        if !breakwater_proto::topic::within(whole.as_deref().unwrap_or(will.topic), &limits) {
+        if !breakwater_proto::topic::within(whole.as_deref().unwrap_or(topic), &limits) {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        if is_reserved(will.topic) || (whole.is_some() && is_nameless(will.topic)) {
+        if is_reserved(topic) || (whole.is_some() && is_nameless(topic)) {
             return Some(ReasonCode::NotAuthorized);
         }
         if self.open {
@@ -30,7 +33,7 @@ impl<T: Send> Shard<T> {
             principal: &entrant.principal,
             peer: conn.peer.address,
         };
-        let action = Action::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+        let action = Action::Publish { topic, qos: will.qos, retain: will.retain };
         match self.authorizer.check(&subject, action) {
             Verdict::Allow => None,
             Verdict::Deny(reason) => Some(reason),
@@ -38,11 +41,21 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// `mount`: what stands in front of every topic of the client.
-    pub(crate) fn stored_will(&mut self, will: &Will<'_>, mount: Option<&str>, origin: u64) -> StoredWill {
-        let whole = mount.map(|mount| format!("{mount}{}", will.topic));
+    /// What rules make of the topic of a will.
+    pub(crate) fn rewritten_will(&mut self, slot: u32, entrant: &Entrant<'_>, will: &Will<'_>) -> Option<String> {
+        let address = self.conns.get(slot)?.peer.address;
+        let names = Names { client_id: entrant.client_id(), username: &entrant.principal.name, address };
+        let (mount, mut out) = (entrant.mount.as_deref().unwrap_or_default(), String::new());
+        let outcome = self.profiles.rewrite(entrant.profile, Use::Publish, (mount, will.topic), &names, &mut out);
+        self.count_rewrite(outcome);
+        (outcome == Outcome::Rewritten).then(|| out.split_off(mount.len()))
+    }
+
+    pub(crate) fn stored_will(&mut self, will: &Will<'_>, entrant: &Entrant<'_>, origin: u64) -> StoredWill {
+        let topic = entrant.will_topic.as_deref().unwrap_or(will.topic);
+        let whole = entrant.mount.as_deref().map(|mount| format!("{mount}{topic}"));
         let view = MessageView {
-            topic: whole.as_deref().unwrap_or(will.topic),
+            topic: whole.as_deref().unwrap_or(topic),
             payload: will.payload,
             qos: will.qos,
             retain: will.retain,

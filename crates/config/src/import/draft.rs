@@ -1,6 +1,6 @@
 //! What an import writes: our configuration as it grows, the remarks, and what became of every line.
 
-use toml_edit::{DocumentMut, Item, Table, Value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 
 use super::{Fate, Format, Imported, Remark, Severity};
 use crate::raw::Raw;
@@ -124,6 +124,16 @@ impl Draft {
     pub(super) fn put(&mut self, path: &[&str], value: impl Into<Value>) {
         if let Some((last, tables)) = path.split_last() {
             self.table(tables).insert(last, Item::Value(value.into()));
+        }
+    }
+
+    /// Appends a table to a list of them, which nothing else is written to.
+    pub(super) fn put_table<const N: usize>(&mut self, path: &[&str], pairs: [(&str, Value); N]) {
+        let Some((last, tables)) = path.split_last() else { return };
+        let list = self.table(tables).entry(last).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+        if let Some(list) = list.as_array_of_tables_mut() {
+            let said = pairs.into_iter().filter(|(_, value)| value.as_str() != Some(""));
+            list.push(said.map(|(key, value)| (key, Item::Value(value))).collect());
         }
     }
 

@@ -3,6 +3,7 @@
 mod limits;
 mod listener;
 mod tls;
+mod topics;
 mod web;
 
 use super::draft::Draft;
@@ -10,6 +11,7 @@ use super::place::Entry;
 
 pub(super) use limits::{Scope, limit};
 pub(super) use listener::{Listener, listener, listeners};
+pub(super) use topics::rewrites;
 
 /// Zones that are taken over, as many as our file may have.
 const ZONES_MAX: usize = 250;

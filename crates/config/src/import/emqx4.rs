@@ -5,7 +5,7 @@ mod families;
 
 use super::draft::{Amount, At, Draft};
 use super::emqx::{self, Listener, Scope, ZoneTerms};
-use super::place::{Entry, Given};
+use super::place::{Block, Entry, Given};
 use super::written;
 
 /// Zone keys that are said again on the zone's listeners.
@@ -19,6 +19,8 @@ struct Found {
     listeners: Vec<Listener>,
     zones: Vec<ZoneTerms>,
     anonymous: Option<Entry>,
+    /// Rules for topics.
+    rewrites: Vec<(At, Block)>,
     /// Something in the file knows who clients are.
     authenticates: Option<At>,
 }
@@ -31,6 +33,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
     for listener in &mut found.listeners {
         with_bind(listener, draft);
     }
+    emqx::rewrites(draft, "module.rewrite", &found.rewrites);
     anonymous(&mut found, draft);
     if !found.listeners.is_empty() {
         // A file that names its listeners means those and no others.
@@ -54,7 +57,9 @@ fn entries(text: &str, draft: &mut Draft) -> Vec<Entry> {
             continue;
         };
         let key = key.trim().to_owned();
-        let entry = Entry { key: key.clone(), name: key.clone(), given: Given::Text(value_of(value)), at };
+        // Topics may hold what begins a comment elsewhere.
+        let value = if key.starts_with("module.") { value.trim().to_owned() } else { value_of(value) };
+        let entry = Entry { key: key.clone(), name: key.clone(), given: Given::Text(value), at };
         match places.get(&key) {
             Some(&place) => {
                 let before = std::mem::replace(&mut entries[place], entry);
@@ -152,6 +157,10 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             setting(draft, &entry, "retained.max_messages", written::count_or_zero(&text))
         }
         "retainer.max_payload_size" => setting(draft, &entry, "retained.max_payload", written::size(&text)),
+        key if key.starts_with("module.rewrite.") => match rewrite(key, &text) {
+            Some(rule) => found.rewrites.push((entry.at, rule)),
+            None => draft.unreadable(entry.at, key, "a filter, an expression and a topic"),
+        },
         "retainer.expiry_interval" if matches!(text.as_str(), "0" | "0s" | "") => draft.mapped(entry.at),
         "retainer.storage_type" if text != "ram" => draft.mapped(entry.at),
         key => match families::of(key) {
@@ -164,6 +173,20 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             None => unknown(&entry, draft),
         },
     }
+}
+
+/// `module.rewrite.pub.rule.1 = FILTER EXPRESSION TOPIC`.
+fn rewrite(key: &str, text: &str) -> Option<Block> {
+    let action = match key.split('.').nth(2)? {
+        "pub" => "publish",
+        "sub" => "subscribe",
+        "rule" => "all",
+        _ => return None,
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [source, expression, destination] = words[..] else { return None };
+    let pairs = [("action", action), ("source_topic", source), ("re", expression), ("dest_topic", destination)];
+    Some(pairs.map(|(key, text)| (key.to_owned(), text.to_owned())).to_vec())
 }
 
 fn setting(draft: &mut Draft, entry: &Entry, ours: &str, amount: Option<Amount>) {

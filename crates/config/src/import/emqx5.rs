@@ -86,6 +86,11 @@ fn sort(leaf: Leaf, key: &str, found: &mut Found, draft: &mut Draft) {
             emqx::limit(draft, Scope::All, &entry);
         }
         ["sys_topics", "sys_msg_interval"] => interval(&entry, draft),
+        ["rewrite"] if entry.given == Given::List(Vec::new()) => draft.mapped(at),
+        ["rewrite"] if !entry.blocks().is_empty() => {
+            let rules: Vec<_> = entry.blocks().iter().map(|block| (at, block.clone())).collect();
+            emqx::rewrites(draft, key, &rules);
+        }
         ["retainer", rest @ ..] => retainer(&entry, rest, used, draft),
         path => family(&entry, path, used, draft),
     }
@@ -108,7 +113,7 @@ fn limit(mut entry: Entry, rest: &[&str], zone: Option<&str>, found: &mut Found,
         None | Some("default") => Scope::All,
         Some(zone) => Scope::Zone(zone),
     };
-    let block = entry.given == Given::Block;
+    let block = entry.is_block();
     let first = rest.first().copied().unwrap_or_default().to_owned();
     if emqx::limit(draft, scope, &entry) {
         return;

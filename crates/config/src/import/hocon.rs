@@ -10,7 +10,7 @@ mod tokens;
 use std::collections::BTreeMap;
 
 use super::draft::{At, Draft};
-use super::place::Given;
+use super::place::{Block, Given};
 use super::{BYTES_MAX, Files};
 
 /// Blocks inside blocks, counting the parts of a path.
@@ -107,12 +107,26 @@ fn flatten(map: BTreeMap<String, Node>, path: &mut Vec<String>, leaves: &mut Vec
                     Node::Text(text, _) => Some(text.clone()),
                     _ => None,
                 });
-                (texts.collect::<Option<Vec<_>>>().map_or(Given::Block, Given::List), at, None)
+                let given = texts.collect::<Option<Vec<_>>>().map_or_else(|| Given::Block(blocks(&items)), Given::List);
+                (given, at, None)
             }
         };
         leaves.push(Leaf { path: path.clone(), given, at, missing, used: false });
         path.pop();
     }
+}
+
+/// Blocks of a list, if they hold texts and nothing else.
+fn blocks(items: &[Node]) -> Vec<Block> {
+    let text = |(key, node): (&String, &Node)| match node {
+        Node::Text(text, _) => Some((key.clone(), text.clone())),
+        _ => None,
+    };
+    let block = |item: &Node| match item {
+        Node::Map(inner, _) => inner.iter().map(text).collect(),
+        _ => None,
+    };
+    items.iter().map(block).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 #[cfg(test)]

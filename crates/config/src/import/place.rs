@@ -13,9 +13,12 @@ pub(super) enum Given {
     Text(String),
     /// Several.
     List(Vec<String>),
-    /// Something with blocks in it.
-    Block,
+    /// Something with blocks in it: those that hold words and nothing else, if all do.
+    Block(Vec<Block>),
 }
+
+/// Keys and words of a block in a list.
+pub(super) type Block = Vec<(String, String)>;
 
 /// One key with its value.
 #[derive(Clone, Debug)]
@@ -34,7 +37,7 @@ impl Entry {
         match &self.given {
             Given::Text(text) => text.trim().to_owned(),
             Given::List(parts) => parts.join(","),
-            Given::Block => String::new(),
+            Given::Block(_) => String::new(),
         }
     }
 
@@ -45,8 +48,17 @@ impl Entry {
                 text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
             }
             Given::List(parts) => parts.clone(),
-            Given::Block => Vec::new(),
+            Given::Block(_) => Vec::new(),
         }
+    }
+
+    /// The blocks of a list; none for what is no such list.
+    pub(super) fn blocks(&self) -> &[Block] {
+        if let Given::Block(blocks) = &self.given { blocks } else { &[] }
+    }
+
+    pub(super) fn is_block(&self) -> bool {
+        matches!(self.given, Given::Block(_))
     }
 
     pub(super) fn flag(&self) -> Option<bool> {

@@ -10,6 +10,7 @@ use breakwater_transport::tls::{CertificateFiles, ClientCertificate, KeyPassword
 use ipnet::IpNet;
 
 use super::{Listener, Scheme};
+use crate::resolve::Terms;
 use crate::surroundings::Surroundings;
 
 /// What the rows of the table store into.
@@ -131,7 +132,12 @@ fn protocols(kind: Scheme) -> Protocols {
 pub(crate) type Complaint = (&'static str, String);
 
 /// Checks a section as a whole, and makes a listener of it. All faults at once.
-pub(crate) fn finish(draft: Draft, limits: Arc<Limits>, around: &Surroundings) -> Result<Listener, Vec<Complaint>> {
+pub(crate) fn finish(
+    draft: Draft,
+    limits: Arc<Limits>,
+    terms: &Terms,
+    around: &Surroundings,
+) -> Result<Listener, Vec<Complaint>> {
     let mut faults = Vec::new();
     if draft.bind.is_empty() {
         faults.push(("bind", "is missing: say where to listen, such as bind = \"1883\"".into()));
@@ -151,7 +157,7 @@ pub(crate) fn finish(draft: Draft, limits: Arc<Limits>, around: &Surroundings) -
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(build(draft, limits, own, &around.data))
+    Ok(build(draft, limits, terms, own, &around.data))
 }
 
 fn check_client_certificates(tls: &TlsOptions, faults: &mut Vec<Complaint>) {
@@ -227,7 +233,7 @@ fn own_certificate(
     }
 }
 
-fn build(draft: Draft, limits: Arc<Limits>, own: Option<CertificateFiles>, data: &Path) -> Listener {
+fn build(draft: Draft, limits: Arc<Limits>, terms: &Terms, own: Option<CertificateFiles>, data: &Path) -> Listener {
     let (speaks_tls, acme) = (draft.speaks_tls(), draft.certificate.acme);
     let mut tls = draft.tls;
     if let Some(own) = own {
@@ -256,6 +262,7 @@ fn build(draft: Draft, limits: Arc<Limits>, own: Option<CertificateFiles>, data:
         authenticate: draft.authenticate,
         lifetime_ms: draft.lifetime_ms,
         rates: draft.rates,
+        rewrite: Arc::clone(&terms.rewrite),
     };
     let options = ListenerOptions {
         name,

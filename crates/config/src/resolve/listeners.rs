@@ -108,7 +108,7 @@ pub(super) fn finish(
         }
         let wanted = gathered.listen.is_empty() || gathered.listen.contains(&(draft.kind, draft.name.clone()));
         let enabled = draft.enabled && wanted;
-        match build(draft, limits.unwrap_or_default(), around) {
+        match build(draft, limits.unwrap_or_default(), &resolved.terms, around) {
             Ok(listener) if enabled && faults.len() == before => {
                 ready.push((Listener { written_down: section.is_some(), ..listener }, section));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use breakwater_session::Limits;
 
 use crate::profile::{Profile, Rates};
+use crate::rewrite::Rewriter;
 
 /// Row of the profile that every listener has until it is given one.
 pub(crate) const DEFAULT: u16 = 0;
@@ -30,6 +31,7 @@ struct Row {
     /// The same while there is no memory for queues.
     no_queue: Box<Limits>,
     profile: Arc<Profile>,
+    rewriter: Option<Box<Rewriter>>,
     listener: u16,
     /// New connections of the listener get it.
     current: bool,
@@ -77,6 +79,16 @@ impl Profiles {
         &self.row(row).profile.rates
     }
 
+    /// Whether topics are rewritten for those who live by a row.
+    #[inline]
+    pub(crate) fn rewrites(&self, row: u16) -> bool {
+        self.row(row).rewriter.is_some()
+    }
+
+    pub(crate) fn rewriter(&mut self, row: u16) -> Option<&mut Rewriter> {
+        self.rows.get_mut(usize::from(row))?.rewriter.as_deref_mut()
+    }
+
     #[inline]
     fn row(&self, row: u16) -> &Row {
         // Rows in use are never freed; whoever held a wrong number would get the terms of nobody in particular.
@@ -107,7 +119,7 @@ impl Profiles {
         let old = self.row_of(listener);
         let held = &mut self.rows[usize::from(old)];
         if old != DEFAULT && held.limits == profile.limits && held.profile.mountpoint == profile.mountpoint {
-            held.profile = profile;
+            held.take(profile);
             return;
         }
         let index = usize::from(listener);
@@ -165,13 +177,22 @@ impl Row {
     fn new(profile: Arc<Profile>, listener: u16) -> Self {
         let limits = Arc::clone(&profile.limits);
         let no_queue = Box::new(Limits { queue_messages_max: 0, ..Limits::clone(&limits) });
-        Self { limits, no_queue, profile, listener, current: true, used: true, sessions: 0 }
+        let rewriter = Rewriter::new(&profile.rewrite);
+        Self { limits, no_queue, profile, rewriter, listener, current: true, used: true, sessions: 0 }
+    }
+
+    /// A profile with the same limits.
+    fn take(&mut self, profile: Arc<Profile>) {
+        if profile.rewrite != self.profile.rewrite {
+            self.rewriter = Rewriter::new(&profile.rewrite);
+        }
+        self.profile = profile;
     }
 
     /// What may change under a session changes.
     fn retune(&mut self, to: &Profile) {
         let (limits, mountpoint) = (Arc::clone(&self.limits), self.profile.mountpoint.clone());
-        self.profile = Arc::new(Profile { limits, mountpoint, ..to.clone() });
+        self.take(Arc::new(Profile { limits, mountpoint, ..to.clone() }));
     }
 }
 

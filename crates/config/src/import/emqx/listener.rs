@@ -1,7 +1,7 @@
 //! Listeners of EMQX.
 
 use super::super::draft::{Amount, Draft, plain_name};
-use super::super::place::{Entry, Given, Place, Rule, list, rate_value};
+use super::super::place::{Entry, Place, Rule, list, rate_value};
 use super::super::written;
 use super::{ZoneTerms, tls, web};
 
@@ -189,7 +189,7 @@ fn unused(draft: &mut Draft, zone: &ZoneTerms) {
 
 fn one(place: &mut Place<'_>, entry: &Entry) {
     let name = entry.name.as_str();
-    if entry.given == Given::Block {
+    if entry.is_block() {
         let text = "blocks are not expected there; nothing of it is taken over";
         let authentication = name.starts_with("authentication");
         let text = if authentication {

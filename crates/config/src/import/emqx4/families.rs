@@ -69,7 +69,11 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
     ("plugins.", NotMapped, "plugins of EMQX can't be loaded"),
     ("modules.", NotMapped, "modules of EMQX can't be loaded"),
     ("module.subscription.", Action, "subscriptions on behalf of clients are not made yet"),
-    ("module.rewrite.", Action, "topics are not rewritten yet"),
+    (
+        "module.rewrite.",
+        Action,
+        "rules for topics are not understood in this form; write them as [[rewrite.rules]] by hand",
+    ),
     ("module.", NotMapped, "modules of EMQX can't be loaded"),
     ("delayed.", NotMapped, "messages are not delayed yet"),
     ("sysmon.", NotMapped, ERLANG),

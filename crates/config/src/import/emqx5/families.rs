@@ -87,7 +87,7 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         "limits of this old form are not read: say them as messages_rate_in, bytes_rate_in and accept_rate of listeners",
     ),
     ("delayed", Action, "messages are not delayed yet: a topic that starts with $delayed/ is an ordinary one"),
-    ("rewrite", Action, "topics are not rewritten yet"),
+    ("rewrite", Action, "rules for topics are not understood in this form; write them as [[rewrite.rules]] by hand"),
     ("auto_subscribe", Action, "subscriptions on behalf of clients are not made yet"),
     ("topic_metrics", NotMapped, "topics are not measured one by one yet"),
     ("slow_subs", NotMapped, "slow subscribers are not listed yet"),

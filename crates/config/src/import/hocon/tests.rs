@@ -20,6 +20,16 @@ fn of_library(value: &::hocon::HoconValue) -> Option<String> {
     }
 }
 
+fn library_blocks(items: &[::hocon::HoconValue]) -> Vec<Block> {
+    let block = |item: &::hocon::HoconValue| match item {
+        ::hocon::HoconValue::Object(map) => {
+            map.iter().map(|(key, value)| Some((key.clone(), of_library(value)?))).collect()
+        }
+        _ => None,
+    };
+    items.iter().map(block).collect::<Option<_>>().unwrap_or_default()
+}
+
 fn library_shape(value: &::hocon::HoconValue, path: &str, lines: &mut Vec<String>) {
     match value {
         ::hocon::HoconValue::Object(map) if !map.is_empty() => {
@@ -29,7 +39,7 @@ fn library_shape(value: &::hocon::HoconValue, path: &str, lines: &mut Vec<String
         }
         ::hocon::HoconValue::Array(items) => {
             let texts: Option<Vec<String>> = items.iter().map(of_library).collect();
-            lines.push(format!("{path}={:?}", texts.map_or(Given::Block, Given::List)));
+            lines.push(format!("{path}={:?}", texts.map_or_else(|| Given::Block(library_blocks(items)), Given::List)));
         }
         other => lines.push(format!("{path}={:?}", of_library(other).map_or(Given::List(Vec::new()), Given::Text))),
     }

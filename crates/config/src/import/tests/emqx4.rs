@@ -335,3 +335,17 @@ fn every_rule_leads_to_a_setting_that_exists() {
     }
     assert!(emqx4::families().all(|family| !family.is_empty()));
 }
+
+#[test]
+fn rules_for_topics_are_taken_over() {
+    let text = "module.rewrite.pub.rule.1 = x/# ^x/y/(.+)$ z/y/$1\nmodule.rewrite.sub.rule.1 = y/+/z/# ^y/(.+)/z/(.+)$ y/z/$2/%c\n\
+                module.rewrite.rule.1 = a b\n";
+    let imported = read(Format::Emqx4, text);
+    starts(&imported);
+    let text = toml(&imported);
+    assert!(
+        text.contains("action = \"publish\"\nsource = \"x/#\"") && text.contains("destination = \"y/z/$2/%c\""),
+        "{text}"
+    );
+    assert!(on_line(&imported, 3)[0].text.contains("can't be read"));
+}

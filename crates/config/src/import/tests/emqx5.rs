@@ -252,3 +252,22 @@ fn a_broken_file_is_refused_with_its_line() {
     let faults = import(Format::Emqx5, "a {\n b = \n}\n", &mut Alone).expect_err("broken");
     assert!(faults[0].starts_with("line 3:"), "{faults:?}");
 }
+
+#[test]
+fn rules_for_topics_are_taken_over_in_their_order() {
+    let text = "rewrite = [\n  {\n    action = all\n    source_topic = \"x/#\"\n    re = \"^x/(.+)$\"\n    dest_topic = \"y/$1/${clientid}\"\n  }\n\
+                  { action = publish, source_topic = \"z\", re = \"z\", dest_topic = \"w\" }\n]\n";
+    let imported = read(Format::Emqx5, text);
+    starts(&imported);
+    let text = toml(&imported);
+    let first = text.find("source = \"x/#\"").expect("the first rule");
+    assert!(text[first..].contains("source = \"z\"") && text.contains("destination = \"y/$1/${clientid}\""), "{text}");
+    assert!(on_line(&imported, 1)[0].text.contains("authorization is asked"), "{:?}", imported.remarks);
+    let imported = read(
+        Format::Emqx5,
+        "rewrite = [{ action = all, source_topic = \"x\", re = \"(?=a)b\", dest_topic = \"y\" }]\n",
+    );
+    starts(&imported);
+    assert!(on_line(&imported, 1)[0].text.contains("rule 1 is not taken over: expression is no regular"));
+    assert!(read(Format::Emqx5, "rewrite = []\n").remarks.iter().all(|remark| remark.key.as_ref() != "rewrite"));
+}

@@ -1,0 +1,38 @@
+//! Rules for topics that both generations have.
+
+use super::super::draft::{At, Draft};
+use super::super::place::Block;
+use crate::{Value, rules};
+
+/// Authorization is asked about another name than there.
+const AUTHORIZATION: &str =
+    "authorization is asked about the topic that a rule makes, where EMQX asks about the one before";
+
+/// Rules that rewrite topics, each with the lines that it stands on.
+pub(in super::super) fn rewrites(draft: &mut Draft, key: &str, written: &[(At, Block)]) {
+    let mut all_well = true;
+    for (number, (at, block)) in (1..).zip(written) {
+        let get = |name: &str| block.iter().find(|(key, _)| key == name).map_or("", |(_, text)| text.trim());
+        let pairs = [
+            ("action", get("action")),
+            ("source", get("source_topic")),
+            ("expression", get("re")),
+            ("destination", get("dest_topic")),
+        ];
+        let table = pairs.map(|(key, text)| (key.into(), text.into())).to_vec();
+        match rules::rewrite(&Value::Tables(vec![table])) {
+            Ok(_) => draft.put_table(&["rewrite", "rules"], pairs.map(|(key, text)| (key, text.into()))),
+            Err(what) => {
+                let what = what.strip_prefix("rule 1: ").unwrap_or(&what).to_owned();
+                draft.action(*at, key, format!("rule {number} is not taken over: {what}"));
+                all_well = false;
+            }
+        }
+    }
+    if let (true, Some((first, _)), Some((last, _))) = (all_well, written.first(), written.last()) {
+        let at = At { last: last.last.max(first.last), ..*first };
+        if written.len() == 1 || first.file == last.file {
+            draft.changed(at, key, AUTHORIZATION);
+        }
+    }
+}
