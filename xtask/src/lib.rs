@@ -2,7 +2,7 @@
 //!
 //! `tidy` holds the rules of the house that no compiler checks, `tie` records which test proves which statement of
 //! the specification, `fuzz` runs the fuzz targets on a stable toolchain, `simulate` plays the simulation, `counts`
-//! compares instruction counts with the ones kept in `counts.toml`. Not here: anything that a user of the broker needs.
+//! compares instruction counts with the ones kept in `counts.toml`, `crash` kills the broker under clients. Not here: anything that a user of the broker needs.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a chore talks to the terminal")]
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 pub mod compare;
 pub mod counts;
+pub mod crash;
 pub mod fuzz;
 pub mod neighbour;
 pub mod simulate;
