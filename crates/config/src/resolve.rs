@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use breakwater_router::RouterOptions;
 use breakwater_session::Limits;
-use breakwater_shard::{Options, Rewrite};
+use breakwater_shard::{AutoSubscribe, Options, Rewrite};
 
 use crate::gather::{Gathered, Section};
 use crate::listener::Listener;
@@ -67,6 +67,8 @@ pub struct Resolved {
 pub struct Terms {
     /// What becomes of the topics that they name.
     pub rewrite: Arc<Rewrite>,
+    /// What they are subscribed to when they connect.
+    pub auto_subscribe: Arc<AutoSubscribe>,
 }
 
 /// Who may connect to the listeners that ask.

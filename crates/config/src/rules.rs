@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use breakwater_shard::{Rewrite, RewriteRule};
+use breakwater_proto::{QoS, RetainHandling, SubscribeOptions};
+use breakwater_shard::{AutoSubscribe, AutoSubscription, Rewrite, RewriteRule};
 
-use crate::Value;
+use crate::{Kind, Value};
 
 /// One table of a list: what it says under a key, and nothing for what it doesn't.
 struct Table<'a>(&'a [(Box<str>, Box<str>)]);
@@ -37,6 +38,32 @@ pub(crate) fn rewrite(value: &Value) -> Result<Arc<Rewrite>, String> {
         })
     };
     Rewrite::new(tables(value).map(one).collect::<Result<_, _>>()?).map(Arc::new)
+}
+
+/// `auto_subscribe.topics`.
+pub(crate) fn auto_subscribe(value: &Value) -> Result<Arc<AutoSubscribe>, String> {
+    let one = |(number, table): (usize, Table<'_>)| {
+        let read = |key: &str, kind: Kind| match table.get(key) {
+            "" => Ok(0),
+            text => match kind.parse(text) {
+                Ok(value) => Ok(value.number() as u8),
+                Err(what) => Err(format!("topic {number}: {key} {what}")),
+            },
+        };
+        let upto_2 = Kind::Count { min: 0, max: 2 };
+        let options = SubscribeOptions {
+            qos: QoS::from_bits(read("qos", upto_2)?).unwrap_or_default(),
+            no_local: read("no_local", Kind::Flag)? != 0,
+            retain_as_published: read("retain_as_published", Kind::Flag)? != 0,
+            retain_handling: match read("retain_handling", upto_2)? {
+                0 => RetainHandling::AtSubscribe,
+                1 => RetainHandling::IfNew,
+                _ => RetainHandling::Never,
+            },
+        };
+        Ok(AutoSubscription { topic: table.get("topic").into(), options })
+    };
+    AutoSubscribe::new(tables(value).map(one).collect::<Result<_, String>>()?).map(Arc::new)
 }
 
 #[cfg(test)]
@@ -79,5 +106,25 @@ mod tests {
                 .iter()
                 .any(|line| line.starts_with("setting rewrite.rules: (none) -> {") && line.contains("at once"))
         );
+    }
+
+    #[test]
+    fn topics_for_all_reach_every_listener() {
+        let text = "[[auto_subscribe.topics]]\ntopic = 'c/%c/#'\nqos = 1\nno_local = true\nretain_handling = 2\n";
+        let resolved = good(text);
+        let given = &resolved.terms.auto_subscribe;
+        assert!(!given.is_empty());
+        assert!(resolved.listeners.iter().all(|listener| &listener.options.profile.auto_subscribe == given));
+        let same = "auto_subscribe.topics = [{ topic = 'c/%c/#', qos = '1', no_local = 1, retain_handling = 2 }]\n";
+        assert_eq!(&good(same).terms.auto_subscribe, given);
+        for (text, word) in [
+            ("topic = 'a'\nqos = 3\n", "topic 1: qos takes 0 to 2, not \"3\""),
+            ("topic = 'a'\nno_local = 'perhaps'\n", "topic 1: no_local takes true, false"),
+            ("qos = 1\n", "topic 1: topic is missing"),
+            ("topic = 'a'\nrh = 1\n", "has tables with the keys topic, qos"),
+        ] {
+            let faults = faults(&format!("[[auto_subscribe.topics]]\n{text}"));
+            assert!(faults[0].contains(word) && faults[0].contains("b.toml:1:18"), "{faults:?}");
+        }
     }
 }

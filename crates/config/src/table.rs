@@ -229,6 +229,12 @@ table! {
      address. At most 256; [Topics](topics.md) has more.",
     node |to, value| to.terms.rewrite = rules::rewrite(value)?;
 
+"auto_subscribe.topics", Kind::Tables(&["topic", "qos", "no_local", "retain_as_published", "retain_handling"]), "", NewConnections,
+    "What every client is subscribed to when it connects, as sections `[[auto_subscribe.topics]]`: `topic` is a filter, with `%c` for the \
+     client identifier, `%u` for the user name and `%h` for the address; `qos`, `no_local`, `retain_as_published` and `retain_handling` \
+     are as in SUBSCRIBE, 0 and false unless they are given. At most 64; [Topics](topics.md) has more.",
+    node |to, value| to.terms.auto_subscribe = rules::auto_subscribe(value)?;
+
 "shared.strategy", Kind::Choice(&words(&STRATEGIES)), "round_robin", Restart,
     "Which member of a shared subscription gets a message. `round_robin` is exact among the publishers of one shard, \
      `round_robin_per_group` among all at the price of a shared counter; `local` prefers members on the publisher's shard.",

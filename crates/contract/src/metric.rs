@@ -111,6 +111,7 @@ metrics! {
     Subscribes => "subscribes_total", "subscriptions", "Subscriptions made or replaced.";
     TopicsRewritten => "topics_rewritten_total", "topics", "Topics and filters that a rule has rewritten.";
     RewritesRefused => "topics_rewrite_refused_total", "topics", "Topics and filters that stayed as they were because a rule would have made no usable name of them.";
+    AutoSubscriptionsRefused => "auto_subscriptions_refused_total", "subscriptions", "Subscriptions on behalf of clients that could not be made: a name or a limit stood in the way.";
     Unsubscribes => "unsubscribes_total", "subscriptions", "Subscriptions removed on request.";
     StoreBatches => "store_batches_total", "batches", "Batches of changes handed to the store.";
     StoreChanges => "store_changes_total", "changes", "Changes handed to the store.";

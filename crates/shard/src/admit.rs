@@ -365,6 +365,7 @@ impl<T: Send> Shard<T> {
         }
         self.announce(driver, slot, session, present, &entrant);
         self.keep_session(slot, session, &entrant);
+        self.auto_subscribe(slot);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod auto_subscribe;
 mod conn;
 mod deliver;
 mod driver;
@@ -45,6 +46,7 @@ mod timers;
 mod wheel;
 mod wills;
 
+pub use auto_subscribe::{AutoSubscribe, AutoSubscription};
 pub use conn::Cause;
 pub use driver::{Driver, Event, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 pub use lasting::{Back, Returning};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use breakwater_session::Limits;
 
+use crate::auto_subscribe::AutoSubscribe;
 use crate::rewrite::Rewrite;
 
 pub(crate) use table::Profiles;
@@ -29,6 +30,8 @@ pub struct Profile {
     pub rates: Rates,
     /// What becomes of the topics that its clients name.
     pub rewrite: Arc<Rewrite>,
+    /// What its clients are subscribed to when they connect.
+    pub auto_subscribe: Arc<AutoSubscribe>,
 }
 
 /// Bounds per client and second; 0 for none.
@@ -63,6 +66,7 @@ impl Default for Profile {
             lifetime_ms: 0,
             rates: Rates::default(),
             rewrite: Arc::default(),
+            auto_subscribe: Arc::default(),
         }
     }
 }

@@ -32,6 +32,17 @@ struct Asked<'a> {
     outcome: Outcome,
 }
 
+impl<'a> Asked<'a> {
+    /// As it is written.
+    fn of(filter: &'a str) -> Result<Self, ReasonCode> {
+        let (group, plain) = match parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)? {
+            FilterKind::Plain(plain) => (None, plain),
+            FilterKind::Shared { group, filter } => (Some(group), filter),
+        };
+        Ok(Self { group, plain: Cow::Borrowed(plain), outcome: Outcome::Same })
+    }
+}
+
 impl<T: Send> Shard<T> {
     pub(crate) fn on_subscribe(
         &mut self,
@@ -102,14 +113,13 @@ impl<T: Send> Shard<T> {
     }
 
     fn asked<'a>(&mut self, slot: u32, filter: &'a str) -> Result<Asked<'a>, ReasonCode> {
-        let (group, plain) = match parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)? {
-            FilterKind::Plain(plain) => (None, plain),
-            FilterKind::Shared { group, filter } => (Some(group), filter),
-        };
+        let mut asked = Asked::of(filter)?;
         let mut rewritten = String::new();
-        let outcome = self.rewrite(slot, Use::Subscribe, ("", plain), &mut rewritten);
-        let plain = if outcome == Outcome::Rewritten { Cow::Owned(rewritten) } else { Cow::Borrowed(plain) };
-        Ok(Asked { group, plain, outcome })
+        asked.outcome = self.rewrite(slot, Use::Subscribe, ("", &asked.plain), &mut rewritten);
+        if asked.outcome == Outcome::Rewritten {
+            asked.plain = Cow::Owned(rewritten);
+        }
+        Ok(asked)
     }
 
     /// One filter; answers the granted QoS.
@@ -121,13 +131,36 @@ impl<T: Send> Shard<T> {
         options: SubscribeOptions,
         subscription_id: u32,
     ) -> Result<u8, ReasonCode> {
-        let limits = Arc::clone(self.profiles.shared_limits(self.conns.get(slot).map_or(0, |conn| conn.profile)));
-        if index >= limits.filters_per_subscribe_max as usize {
+        if index >= usize::from(self.limits_of(slot).filters_per_subscribe_max) {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let Asked { group, plain, outcome } = self.asked(slot, filter)?;
-        self.count_rewrite(outcome);
-        let (plain, shared) = (&*plain, group.is_some());
+        let asked = self.asked(slot, filter)?;
+        self.count_rewrite(asked.outcome);
+        self.enter(slot, Some(index as u32), &asked, options, subscription_id)
+    }
+
+    /// One filter that the broker subscribes a client to, as it is written; authorization is not asked.
+    pub(crate) fn subscribe_unasked(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        options: SubscribeOptions,
+    ) -> Result<u8, ReasonCode> {
+        let asked = Asked::of(filter)?;
+        self.enter(slot, None, &asked, options, 0)
+    }
+
+    /// Makes a subscription or replaces it; `number`: of the question whether the client may.
+    fn enter(
+        &mut self,
+        slot: u32,
+        number: Option<u32>,
+        asked: &Asked<'_>,
+        options: SubscribeOptions,
+        subscription_id: u32,
+    ) -> Result<u8, ReasonCode> {
+        let limits = Arc::clone(self.profiles.shared_limits(self.conns.get(slot).map_or(0, |conn| conn.profile)));
+        let (group, plain, shared) = (asked.group, &*asked.plain, asked.group.is_some());
         let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
         let whole = self.mounted_filter(session, plain).ok_or(ReasonCode::TopicFilterInvalid)?;
         if !breakwater_proto::topic::within(&whole, &limits.topic) {
@@ -139,7 +172,9 @@ impl<T: Send> Shard<T> {
         if shared && !limits.shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
-        self.permit_subscribe(slot, index as u32, plain, options)?;
+        if let Some(number) = number {
+            self.permit_subscribe(slot, number, plain, options)?;
+        }
         let qos = options.qos.min(limits.maximum_qos); // [MQTT-3.2.2-10]
         let who = self.subscriber_of(session);
         let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };

@@ -21,6 +21,8 @@ struct Found {
     anonymous: Option<Entry>,
     /// Rules for topics.
     rewrites: Vec<(At, Block)>,
+    /// Topics for all clients, by their number.
+    subscriptions: Vec<(String, Vec<Entry>)>,
     /// Something in the file knows who clients are.
     authenticates: Option<At>,
 }
@@ -33,6 +35,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
     for listener in &mut found.listeners {
         with_bind(listener, draft);
     }
+    subscriptions(&found.subscriptions, draft);
     emqx::rewrites(draft, "module.rewrite", &found.rewrites);
     anonymous(&mut found, draft);
     if !found.listeners.is_empty() {
@@ -157,6 +160,14 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             setting(draft, &entry, "retained.max_messages", written::count_or_zero(&text))
         }
         "retainer.max_payload_size" => setting(draft, &entry, "retained.max_payload", written::size(&text)),
+        key if subscription(key).is_some() => {
+            let (number, name) = subscription(key).map_or(("", ""), |parts| parts);
+            let entry = Entry { name: name.to_owned(), ..entry.clone() };
+            match found.subscriptions.iter_mut().find(|(known, _)| known == number) {
+                Some((_, entries)) => entries.push(entry),
+                None => found.subscriptions.push((number.to_owned(), vec![entry])),
+            }
+        }
         key if key.starts_with("module.rewrite.") => match rewrite(key, &text) {
             Some(rule) => found.rewrites.push((entry.at, rule)),
             None => draft.unreadable(entry.at, key, "a filter, an expression and a topic"),
@@ -172,6 +183,26 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             }
             None => unknown(&entry, draft),
         },
+    }
+}
+
+/// `module.subscription.1.topic`: the number and the rest.
+fn subscription(key: &str) -> Option<(&str, &str)> {
+    let (number, name) = key.strip_prefix("module.subscription.")?.split_once('.')?;
+    ["topic", "qos", "nl", "rap", "rh"].contains(&name).then_some((number, name))
+}
+
+/// One subscription for all clients stands on several lines.
+fn subscriptions(found: &[(String, Vec<Entry>)], draft: &mut Draft) {
+    for (number, entries) in found {
+        let block: Block = entries.iter().map(|entry| (entry.name.clone(), entry.text())).collect();
+        let key = format!("module.subscription.{number}");
+        for entry in entries {
+            draft.mapped(entry.at);
+        }
+        if let Some(first) = entries.first() {
+            emqx::auto_subscribe(draft, &key, &[(first.at, block)]);
+        }
     }
 }
 

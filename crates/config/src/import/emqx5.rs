@@ -86,6 +86,11 @@ fn sort(leaf: Leaf, key: &str, found: &mut Found, draft: &mut Draft) {
             emqx::limit(draft, Scope::All, &entry);
         }
         ["sys_topics", "sys_msg_interval"] => interval(&entry, draft),
+        ["auto_subscribe", "topics"] if entry.given == Given::List(Vec::new()) => draft.mapped(at),
+        ["auto_subscribe", "topics"] if !entry.blocks().is_empty() => {
+            let topics: Vec<_> = entry.blocks().iter().map(|block| (at, block.clone())).collect();
+            emqx::auto_subscribe(draft, key, &topics);
+        }
         ["rewrite"] if entry.given == Given::List(Vec::new()) => draft.mapped(at),
         ["rewrite"] if !entry.blocks().is_empty() => {
             let rules: Vec<_> = entry.blocks().iter().map(|block| (at, block.clone())).collect();

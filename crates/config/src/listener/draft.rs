@@ -263,6 +263,7 @@ fn build(draft: Draft, limits: Arc<Limits>, terms: &Terms, own: Option<Certifica
         lifetime_ms: draft.lifetime_ms,
         rates: draft.rates,
         rewrite: Arc::clone(&terms.rewrite),
+        auto_subscribe: Arc::clone(&terms.auto_subscribe),
     };
     let options = ListenerOptions {
         name,

@@ -8,6 +8,47 @@ use crate::{Value, rules};
 const AUTHORIZATION: &str =
     "authorization is asked about the topic that a rule makes, where EMQX asks about the one before";
 
+/// Topics that every client is subscribed to, each with the lines that it stands on.
+pub(in super::super) fn auto_subscribe(draft: &mut Draft, key: &str, written: &[(At, Block)]) {
+    for (number, (at, block)) in (1..).zip(written) {
+        let get = |name: &str| block.iter().find(|(key, _)| key == name).map_or("", |(_, text)| text.trim());
+        let flag = |name: &str| match get(name) {
+            "1" => "true",
+            "0" => "false",
+            text => text,
+        };
+        let topic = get("topic").replace("${clientid}", "%c").replace("${username}", "%u").replace("${host}", "%h");
+        let pairs = [
+            ("topic", topic.as_str()),
+            ("qos", get("qos")),
+            ("no_local", flag("nl")),
+            ("retain_as_published", flag("rap")),
+            ("retain_handling", get("rh")),
+        ];
+        let table = pairs.map(|(key, text)| (key.into(), text.into())).to_vec();
+        match rules::auto_subscribe(&Value::Tables(vec![table])) {
+            Ok(_) => {
+                draft.put_table(&["auto_subscribe", "topics"], pairs.map(|(key, text)| (key, plain(text))));
+                draft.mapped(*at);
+            }
+            Err(what) => {
+                let what = what.strip_prefix("topic 1: ").unwrap_or(&what).to_owned();
+                draft.action(*at, key, format!("topic {number} is not taken over: {what}"));
+            }
+        }
+    }
+}
+
+/// A number or a flag without quotes, as one would write it.
+fn plain(text: &str) -> toml_edit::Value {
+    match (text.parse::<i64>(), text) {
+        (Ok(number), _) => number.into(),
+        (_, "true") => true.into(),
+        (_, "false") => false.into(),
+        _ => text.into(),
+    }
+}
+
 /// Rules that rewrite topics, each with the lines that it stands on.
 pub(in super::super) fn rewrites(draft: &mut Draft, key: &str, written: &[(At, Block)]) {
     let mut all_well = true;

@@ -68,7 +68,11 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
     ("log.", NotMapped, LOG),
     ("plugins.", NotMapped, "plugins of EMQX can't be loaded"),
     ("modules.", NotMapped, "modules of EMQX can't be loaded"),
-    ("module.subscription.", Action, "subscriptions on behalf of clients are not made yet"),
+    (
+        "module.subscription.",
+        Action,
+        "topics for all clients are not understood in this form; write them as [[auto_subscribe.topics]] by hand",
+    ),
     (
         "module.rewrite.",
         Action,

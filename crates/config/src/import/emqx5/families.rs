@@ -88,7 +88,11 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
     ),
     ("delayed", Action, "messages are not delayed yet: a topic that starts with $delayed/ is an ordinary one"),
     ("rewrite", Action, "rules for topics are not understood in this form; write them as [[rewrite.rules]] by hand"),
-    ("auto_subscribe", Action, "subscriptions on behalf of clients are not made yet"),
+    (
+        "auto_subscribe",
+        Action,
+        "topics for all clients are not understood in this form; write them as [[auto_subscribe.topics]] by hand",
+    ),
     ("topic_metrics", NotMapped, "topics are not measured one by one yet"),
     ("slow_subs", NotMapped, "slow subscribers are not listed yet"),
     ("telemetry", NotMapped, "nothing is sent home, so nothing can be turned off"),

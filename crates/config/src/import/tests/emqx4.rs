@@ -349,3 +349,15 @@ fn rules_for_topics_are_taken_over() {
     );
     assert!(on_line(&imported, 3)[0].text.contains("can't be read"));
 }
+
+#[test]
+fn topics_for_all_clients_are_taken_over() {
+    let text = "module.subscription.1.topic = connected/%c/%u\nmodule.subscription.2.topic = #\nmodule.subscription.1.qos = 2\n\
+                module.subscription.3.qos = 1\nmodule.subscription.4.x = 1\n";
+    let imported = read(Format::Emqx4, text);
+    starts(&imported);
+    let text = toml(&imported);
+    assert!(text.contains("topic = \"connected/%c/%u\"\nqos = 2\n") && text.contains("topic = \"#\"\n"), "{text}");
+    assert!(on_line(&imported, 4)[0].text.contains("topic is missing"));
+    assert_eq!(on_line(&imported, 5).len(), 1);
+}

@@ -271,3 +271,16 @@ fn rules_for_topics_are_taken_over_in_their_order() {
     assert!(on_line(&imported, 1)[0].text.contains("rule 1 is not taken over: expression is no regular"));
     assert!(read(Format::Emqx5, "rewrite = []\n").remarks.iter().all(|remark| remark.key.as_ref() != "rewrite"));
 }
+
+#[test]
+fn topics_for_all_clients_are_taken_over() {
+    let text = "auto_subscribe {\n  topics = [\n    { topic = \"c/${clientid}\", qos = 1, rh = 2, rap = 1, nl = 0 }\n    { topic = \"a/#/b\" }\n  ]\n}\n";
+    let imported = read(Format::Emqx5, text);
+    starts(&imported);
+    let text = toml(&imported);
+    assert!(
+        text.contains("topic = \"c/%c\"\nqos = 1\nno_local = false\nretain_as_published = true\nretain_handling = 2\n"),
+        "{text}"
+    );
+    assert!(on_line(&imported, 4)[0].text.contains("topic 2 is not taken over: topic is no topic filter"));
+}
