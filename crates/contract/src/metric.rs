@@ -46,6 +46,8 @@ metrics! {
     StoreCondition => "store_condition", "state", "How the store is: 0 well, 1 its disk is full, 2 its disk fails.";
     StoreBytes => "store_bytes", "bytes", "Bytes of the store on the disk.";
     StoreWaitingBytes => "store_waiting_bytes", "bytes", "Bytes handed to the store and not yet written.";
+    StoreSyncs => "store_syncs_total", "syncs", "Syncs of the log: all that comes together takes one.";
+    StoreLogged => "store_logged_bytes_total", "bytes", "Bytes written into the log.";
     StoreDamages => "store_damages", "things", "What the store has found damaged or set aside since the start.";
 }
 

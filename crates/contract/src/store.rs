@@ -361,6 +361,10 @@ pub struct Health {
     pub waiting_bytes: usize,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Syncs of what changes are written into, since the start.
+    pub syncs: u64,
+    /// Bytes written there, since the start.
+    pub logged_bytes: u64,
     /// Things that were set aside since the start, or found damaged.
     pub damages: u64,
 }

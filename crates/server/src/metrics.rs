@@ -90,6 +90,8 @@ fn value(seen: &Seen<'_>, gauge: Gauge) -> u64 {
         },
         Gauge::StoreBytes => seen.store.disk_bytes,
         Gauge::StoreWaitingBytes => seen.store.waiting_bytes as u64,
+        Gauge::StoreSyncs => seen.store.syncs,
+        Gauge::StoreLogged => seen.store.logged_bytes,
         Gauge::StoreDamages => seen.store.damages,
     }
 }

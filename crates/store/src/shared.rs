@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub damages: AtomicU64,
     pub disk_bytes: AtomicU64,
     pub waiting_bytes: AtomicUsize,
+    pub syncs: AtomicU64,
+    pub logged_bytes: AtomicU64,
     /// Questions that are not answered yet.
     pub questions: AtomicUsize,
     pub next_session: AtomicU64,
@@ -98,6 +100,8 @@ impl Shared {
             damages: AtomicU64::new(0),
             disk_bytes: AtomicU64::new(0),
             waiting_bytes: AtomicUsize::new(0),
+            syncs: AtomicU64::new(0),
+            logged_bytes: AtomicU64::new(0),
             questions: AtomicUsize::new(0),
             next_session: AtomicU64::new(next_session),
             choked: AtomicBool::new(false),
@@ -124,6 +128,8 @@ impl Shared {
             fault: conditions.fault.clone(),
             waiting_bytes: self.waiting_bytes.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            syncs: self.syncs.load(Ordering::Relaxed),
+            logged_bytes: self.logged_bytes.load(Ordering::Relaxed),
             damages: self.damages.load(Ordering::Relaxed),
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Writer {
     frozen_at_ms: u64,
     collected_at: u64,
     probed_at_ms: u64,
+    /// Position up to which what was written is counted.
+    counted: u64,
     /// The last write failed.
     failing: bool,
 }
@@ -69,6 +71,7 @@ impl Writer {
     ) -> Writer {
         Writer {
             shared,
+            counted: log.end(),
             log,
             inbox,
             completions,
@@ -199,6 +202,10 @@ impl Writer {
         match self.log.write(sync) {
             Ok(fault) => {
                 self.publish_spans();
+                let end = self.log.end();
+                self.shared.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
+                self.shared.logged_bytes.fetch_add(end.saturating_sub(self.counted), Ordering::Relaxed);
+                self.counted = end;
                 if std::mem::take(&mut self.failing) {
                     self.shared.well(Part::Log);
                 }

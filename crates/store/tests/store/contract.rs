@@ -9,7 +9,7 @@ use breakwater_contract::store::{
 use breakwater_contract::{Completion, Completions};
 use breakwater_store::{Disk, Embedded, Engine, Memory, Options, SimulatedDisk};
 
-use crate::ground::{Act, Dump, Inbox, Player, Script, dump, message, row, small, token, wanted};
+use crate::ground::{Act, Dump, Inbox, Player, Script, Stage, dump, message, row, small, token, wanted};
 
 /// A store under test: what lets it work until it has nothing to do, and whether nothing is left of it when it is opened again.
 struct Ground<'a> {
@@ -242,4 +242,21 @@ fn a_store_whose_thread_met_a_fault_takes_nothing_more_and_lost_nothing() {
     drop(store);
     let store = Embedded::open(Arc::new(disk), small(), Arc::new(Inbox::default()), Box::new(|_| {})).unwrap();
     assert!(matches!(store.engine().answer(&Question::Session(SessionNumber(1))), Answer::Session(Some(_))));
+}
+
+#[test]
+fn what_waits_together_takes_one_sync_and_each_byte_of_the_log_counts_once() {
+    let disk = SimulatedDisk::new();
+    let stage = Stage::open(&disk, small()).unwrap();
+    let mut player = Player::new(&stage.engine, &stage.inbox);
+    let before = stage.engine.health();
+    for number in 1..=5 {
+        player.submit(&[Act::Plain(Change::Session(Box::new(row(number, 1))))], Durability::Fsync);
+    }
+    stage.turn(1);
+    let after = stage.engine.health();
+    assert_eq!(after.syncs, before.syncs + 1);
+    assert!(after.logged_bytes > before.logged_bytes);
+    stage.turn(2);
+    assert_eq!(stage.engine.health().logged_bytes, after.logged_bytes);
 }
