@@ -6,6 +6,7 @@ use breakwater_proto::{Instant, Message, MessageView};
 use breakwater_router::Router;
 
 use crate::lasting::Back;
+use crate::starts::Starts;
 
 /// What a start has found.
 #[derive(Debug, Default)]
@@ -23,12 +24,6 @@ pub struct Revived {
 /// A shard that there isn't: answers to what a start submits meet nobody.
 pub const NOBODY: u16 = u16::MAX;
 
-/// Where the number of starts is kept.
-const TABLE: &str = "broker";
-const STARTS: &[u8] = b"starts";
-
-/// Revisions of one start: more than it can ever give.
-const REVISIONS: u32 = 40;
 /// Changes of one batch.
 const BATCH: usize = 4096;
 
@@ -42,12 +37,12 @@ const BATCH: usize = 4096;
 /// What kept the store from reading.
 pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) -> Result<Revived, String> {
     let mut revived = Revived::default();
-    let (mut starts, mut revision) = (0, 0);
+    let mut starts = Starts::default();
     let mut expired = Vec::new();
     let mut building = Vec::new();
     store.restore(&mut |restored| match restored {
         Restored::Retained(retained) => {
-            revision = revision.max(retained.revision);
+            starts.see_revision(retained.revision);
             if retained.message.expires_at().is_some_and(|at| at <= now) {
                 expired.push(Box::from(retained.message.topic()));
                 return;
@@ -59,18 +54,12 @@ pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) ->
                 Some(_) => revived.refused += 1,
             }
         }
-        Restored::Value { table, key, value } if *table == *TABLE && *key == *STARTS => {
-            starts = value.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-        }
         Restored::Session(session) => revived.sessions.push(Back::new(*session, now, unix_ms)),
-        // Nobody has stored such a thing yet.
-        Restored::Value { .. } => {}
+        Restored::Value { table, key, value } => starts.see_value(&table, &key, &value),
     })?;
     revived.expired = expired.len() as u64;
-    let start = starts.max(revision >> REVISIONS) + 1;
-    let first = start << REVISIONS;
+    let (count, first) = starts.next();
     router.start_revisions_at(first + revived.expired);
-    let count = Change::Value { table: TABLE.into(), key: STARTS.into(), value: Some(start.to_be_bytes().into()) };
     let clear = |(number, topic): (u64, Box<str>)| Change::Unretain { topic, revision: first + number };
     let changes: Vec<Change> = std::iter::once(count).chain((0..).zip(expired).map(clear)).collect();
     if !store.is_volatile() {
