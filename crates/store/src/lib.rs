@@ -18,6 +18,7 @@ mod embedded;
 mod engine;
 mod findings;
 mod folder;
+pub mod foreign;
 mod index;
 mod log;
 mod memory;
