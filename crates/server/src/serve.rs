@@ -215,7 +215,7 @@ fn router(resolved: &Resolved, shards: u16) -> Router {
 }
 
 /// A number that nobody can guess: the keys of the standard library's hashes come from the system.
-fn chance() -> u64 {
+pub(crate) fn chance() -> u64 {
     RandomState::new().hash_one(0)
 }
 

@@ -1,7 +1,9 @@
 //! `breakwater store`: what outlasts the broker, for whoever operates it. A running broker is asked; a store that nobody has is
 //! looked at here.
 
+mod import;
 mod restore;
+mod swap;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         damaged: bool,
     },
+    /// Take in what Mosquitto has kept: retained messages, sessions, subscriptions, and messages that wait or are in flight; while
+    /// no broker runs. What was there stays, under another name.
+    Import(import::ImportArgs),
 }
 
 /// Exit code of a check that found something.
@@ -64,6 +69,7 @@ pub(crate) fn run(command: StoreCommand, data: &Path) -> ExitCode {
         StoreCommand::Check { json, folder } => checked(check(data, folder.as_deref()), json),
         StoreCommand::Backup { folder } => told(backup(data, &folder)),
         StoreCommand::Restore { folder, damaged } => told(restore::restore(data, &folder, damaged)),
+        StoreCommand::Import(args) => told(import::import(data, &args)),
     }
 }
 

@@ -1,7 +1,4 @@
 //! A backup takes the place of the store.
-//!
-//! It is copied beside the store first, synced, and then the two change names in one step: whatever happens on the way, there is a
-//! whole store in its place, the old one or the new one. The old one is never removed.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use breakwater_store::{Disk as _, RealDisk, UNFINISHED, sync_folder};
 
+use super::swap::{Keep, Swap};
 use super::{Faults, findings, folder_of, look, runs};
-use crate::log;
 
 /// Puts a backup in the place of the store. Answers what to tell.
 pub(super) fn restore(data: &Path, from: &Path, damaged: bool) -> Result<String, Faults> {
@@ -58,45 +55,9 @@ pub(super) fn restore(data: &Path, from: &Path, damaged: bool) -> Result<String,
 
 /// Answers where the store is that was there before.
 fn put(data: &Path, from: &Path, store: &Path) -> io::Result<Option<PathBuf>> {
-    make(data)?;
-    // 2026-11-25T19:15:00.123Z, without what names of files had better not have.
-    let moment: String = log::now().chars().take_while(|c| *c != '.').filter(char::is_ascii_alphanumeric).collect();
-    let new = free(data, &format!("store.restoring-{moment}"));
-    let aside = free(data, &format!("store.before-restore-{moment}"));
-    let keep = Keep::like(if store.exists() { store } else { data })?;
-    if let Err(fault) = copy(from, &new, &keep) {
-        // Ours, and of no use to anybody. If it stays, its mark says so.
-        let _ = fs::remove_dir_all(&new);
-        return Err(fault);
-    }
-    sync_folder(data)?;
-    if !store.exists() {
-        fs::rename(&new, store)?;
-        sync_folder(data)?;
-        return Ok(None);
-    }
-    // Such as a store that is a mount of its own: nothing has changed then, and the copy is ours.
-    let exchanged =
-        exchange(&new, store).and_then(|done| if done { Ok(true) } else { one_by_one(&new, store, &aside) });
-    if exchanged.inspect_err(|_| drop(fs::remove_dir_all(&new)))? {
-        fs::rename(&new, &aside)?;
-    }
-    sync_folder(data)?;
-    Ok(Some(aside))
-}
-
-/// Where two names can't be exchanged. Between the two steps there is no store. Answers that nothing is left to be moved aside.
-fn one_by_one(new: &Path, store: &Path, aside: &Path) -> io::Result<bool> {
-    fs::rename(store, aside)?;
-    fs::rename(new, store).inspect_err(|_| drop(fs::rename(aside, store)))?;
-    Ok(false)
-}
-
-/// A name that nothing has.
-fn free(data: &Path, name: &str) -> PathBuf {
-    let numbered = (2..1000).map(|number| format!("{name}-{number}"));
-    let names = std::iter::once(name.to_owned()).chain(numbered);
-    names.map(|name| data.join(name)).find(|path| !path.exists()).unwrap_or_else(|| data.join(name))
+    let swap = Swap::begin(data, store, "restoring", "before-restore")?;
+    copy(from, &swap.new, &swap.keep).inspect_err(|_| swap.give_up())?;
+    swap.finish()
 }
 
 /// Copies what belongs to a store, and makes it last.
@@ -134,84 +95,4 @@ fn names(store: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(names)
-}
-
-/// The data directory, on a machine where no broker ran yet. It is for its owner alone.
-fn make(data: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(data)
-}
-
-/// Whose the files are: whoever had the store, not whoever restores it.
-struct Keep {
-    owner: Option<(u32, u32)>,
-}
-
-impl Keep {
-    fn like(place: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let of = fs::metadata(place)?;
-        let other = of.uid() != rustix::process::geteuid().as_raw();
-        Ok(Self { owner: other.then_some((of.uid(), of.gid())) })
-    }
-
-    fn folder(&self, path: &Path) -> io::Result<()> {
-        self.set(path, 0o700)
-    }
-
-    fn file(&self, path: &Path) -> io::Result<()> {
-        self.set(path, 0o600)
-    }
-
-    fn set(&self, path: &Path, mode: u32) -> io::Result<()> {
-        use std::os::unix::fs::{PermissionsExt as _, chown};
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        self.owner.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
-    }
-}
-
-/// Two names change what they stand for, in one step. Answers false where the file system can't.
-#[cfg(target_os = "linux")]
-fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(true),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
-        Err(fault) => Err(fault.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn exchange(_one: &Path, _other: &Path) -> io::Result<bool> {
-    Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_old_store_is_moved_aside_whether_or_not_names_can_be_exchanged() {
-        let root = std::env::temp_dir().join(format!("breakwater-restore-{}", std::process::id()));
-        let path = |name: &str| root.join(name);
-        for exchanged in [true, false] {
-            let _ = fs::remove_dir_all(&root);
-            for name in ["store", "new"] {
-                fs::create_dir_all(path(name)).expect("a folder of our own");
-                fs::write(path(name).join(name), b"").expect("a file in it");
-            }
-            let (new, store, aside) = (path("new"), path("store"), path("aside"));
-            if exchanged && exchange(&new, &store).expect("both are there") {
-                fs::rename(&new, &aside).expect("it is there");
-            } else {
-                assert!(!one_by_one(&new, &store, &aside).expect("both are there"));
-            }
-            assert!(store.join("new").exists() && aside.join("store").exists() && !new.exists());
-            assert!(one_by_one(&new, &store, &path("again")).is_err());
-            assert!(store.join("new").exists(), "the store is in its place again");
-        }
-        fs::remove_dir_all(&root).expect("it is ours");
-    }
 }
