@@ -149,6 +149,9 @@ table! {
 "mqtt.shared_subscription", Kind::Flag, "true", NewConnections,
     "Accept `$share/group/filter`.",
     limits |limits, value| limits.shared_available = value.number() != 0;
+"mqtt.exclusive_subscription", Kind::Flag, "false", NewConnections,
+    "Accept `$exclusive/filter`: one session of the broker at a time may have it, others are refused.",
+    limits |limits, value| limits.exclusive_available = value.number() != 0;
 "mqtt.subscription_identifiers", Kind::Flag, "true", NewConnections,
     "Accept subscription identifiers.",
     limits |limits, value| limits.subscription_ids_available = value.number() != 0;

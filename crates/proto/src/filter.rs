@@ -82,6 +82,15 @@ fn check_plain(filter: &str) -> Result<(), FilterError> {
     Ok(())
 }
 
+/// What stands in front of a filter that a session wants for itself. No part of the specification.
+const EXCLUSIVE: &str = "$exclusive/";
+
+/// The filter behind `$exclusive/`; it is not checked.
+#[must_use]
+pub fn exclusive(filter: &str) -> Option<&str> {
+    filter.strip_prefix(EXCLUSIVE)
+}
+
 /// Whether a checked filter (or the inner one of a shared filter) holds a wildcard.
 #[inline]
 #[must_use]

@@ -25,7 +25,7 @@ pub mod violation;
 mod cursor;
 mod sink;
 
-pub use filter::{FilterError, FilterKind, is_wildcard, matches, parse_filter};
+pub use filter::{FilterError, FilterKind, exclusive, is_wildcard, matches, parse_filter};
 pub use frame::{Frame, PacketKind, Split, split};
 pub use message::{Message, MessageView};
 pub use packet::ack::{Ack, encode_puback, encode_pubcomp, encode_pubrec, encode_pubrel};

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod exact;
+mod exclusive;
 mod keyed_hash;
 mod levels;
 mod locks;

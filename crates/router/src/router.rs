@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use breakwater_proto::{Instant, Message, is_wildcard};
 
 use crate::exact::ExactFilters;
+use crate::exclusive::Claims;
 use crate::keyed_hash::HashKey;
 use crate::levels::first_level;
 use crate::locks::Lanes;
@@ -45,6 +46,7 @@ pub struct Router {
     scopes: Box<[AtomicU64]>,
     root: AtomicU64,
     retained: Retained,
+    claims: Claims,
     totals: Totals,
     /// Tells this router's remembered answers from another's.
     identity: Arc<()>,
@@ -77,6 +79,7 @@ impl Router {
             scopes: (0..SCOPES).map(|_| AtomicU64::new(0)).collect(),
             root: AtomicU64::new(0),
             retained: Retained::new(options.retained),
+            claims: Claims::default(),
             totals: Totals::default(),
             identity: Arc::new(()),
             options,
@@ -117,6 +120,16 @@ impl Router {
         let removed = self.exact.remove_by_text(&self.key, self.key.text(filter), filter, who)?;
         self.count_removed_exact(removed.filter_gone);
         Some(FilterId(EXACT | removed.id))
+    }
+
+    /// Gives `who` a filter for itself, before it subscribes to it. False: another session has it.
+    pub fn claim(&self, filter: &str, who: Subscriber) -> bool {
+        self.claims.claim(filter, who)
+    }
+
+    /// `who` needs the filter no longer, after it has unsubscribed. False: it did not have it for itself.
+    pub fn release(&self, filter: &str, who: Subscriber) -> bool {
+        self.claims.release(filter, who)
     }
 
     /// Makes `who` a member of a shared group [MQTT-4.8.2-3]; it is online.

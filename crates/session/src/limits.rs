@@ -38,6 +38,8 @@ pub struct Limits {
     pub retain_available: bool,
     pub wildcard_available: bool,
     pub shared_available: bool,
+    /// Filters behind `$exclusive/` are given to one session of the node each.
+    pub exclusive_available: bool,
     pub subscription_ids_available: bool,
     /// Overrides the keep alive of every 5.0 client.
     pub server_keep_alive_s: Option<u16>,
@@ -82,6 +84,7 @@ impl Default for Limits {
             retain_available: true,
             wildcard_available: true,
             shared_available: true,
+            exclusive_available: false,
             subscription_ids_available: true,
             server_keep_alive_s: None,
             keep_alive_max_s: u16::MAX,

@@ -200,10 +200,12 @@ impl<T: Send> Shard<T> {
     pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
         self.forget_session(session);
         let who = self.subscriber_of(session);
-        let Some(resident) = self.sessions.remove(session) else { return };
-        for id in &resident.session.subscriptions {
-            self.router.remove(FilterId::from_u32(*id), who);
+        let held = self.sessions.get_mut(session).map(|resident| std::mem::take(&mut resident.session.subscriptions));
+        for id in held.unwrap_or_default() {
+            self.router.remove(FilterId::from_u32(id), who);
         }
+        self.release_exclusives(session);
+        let Some(resident) = self.sessions.remove(session) else { return };
         self.owed.remove(&session);
         if resident.mount > 0 {
             self.mounts.remove(&session);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::{Change, SessionNumber, SessionRow, StoredSession};
-use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, parse_filter};
+use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, exclusive, parse_filter};
 use breakwater_router::{Grant, Subscribed};
 use breakwater_session::{Session, StoredWill, refuse};
 
@@ -272,15 +272,25 @@ impl<T: Send> Shard<T> {
 
     fn subscribe_back(&mut self, session: u32, filter: &str, grant: Grant) {
         let who = self.subscriber_of(session);
-        let Ok(kind) = parse_filter(filter) else { return };
+        let own = exclusive(filter);
+        let Ok(kind) = parse_filter(own.unwrap_or(filter)) else { return };
+        if let Some(own) = own {
+            if !self.router.claim(own, who) {
+                return;
+            }
+            self.note_exclusive(session, own);
+        }
         let Some(resident) = self.sessions.get_mut(session) else { return };
-        let Subscribed { id, .. } = match kind {
+        let Subscribed { id, new } = match kind {
             FilterKind::Plain(filter) => self.router.subscribe(filter, who, grant),
             FilterKind::Shared { group, filter } => {
                 resident.shares = true;
                 self.router.subscribe_shared(group, filter, who, grant)
             }
         };
+        if !new {
+            return;
+        }
         resident.session.subscriptions.push(id.as_u32());
         let index = resident.session.subscriptions.len() - 1;
         if matches!(kind, FilterKind::Shared { .. }) {

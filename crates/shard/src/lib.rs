@@ -18,6 +18,7 @@ mod deliver;
 mod driver;
 mod durable;
 mod egress;
+mod exclusive;
 mod farewell;
 mod inbox;
 mod ingress;

@@ -119,6 +119,8 @@ pub struct Shard<T: Send> {
     pub(crate) registry: HashTable<u32>,
     /// Mountpoints of the sessions that have one, by slot.
     pub(crate) mounts: BTreeMap<u32, Box<str>>,
+    /// Filters that sessions have for themselves, by slot.
+    pub(crate) exclusives: BTreeMap<u32, Vec<Box<str>>>,
     pub(crate) wheel: Wheel,
     pub(crate) due: Vec<Timer>,
     pub(crate) scratch: Vec<u8>,
@@ -202,6 +204,7 @@ impl<T: Send> Shard<T> {
         shard
     }
 
+    #[expect(clippy::too_many_lines, reason = "a line for each field")]
     fn empty(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
@@ -226,6 +229,7 @@ impl<T: Send> Shard<T> {
             sessions: Slab::default(),
             registry: HashTable::new(),
             mounts: BTreeMap::new(),
+            exclusives: BTreeMap::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
             scratch: vec![0; SCRATCH],

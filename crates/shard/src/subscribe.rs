@@ -6,7 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::{Action, Metric, Verdict};
 use breakwater_proto::{
     FilterKind, PacketKind, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
-    UserProperties, Version, Violation, is_wildcard, parse_filter,
+    UserProperties, Version, Violation, exclusive, is_wildcard, parse_filter,
 };
 use breakwater_router::{FilterId, Grant, PackedGrant, Subscribed};
 
@@ -27,6 +27,8 @@ const ANSWER_TOO_LARGE: Cause =
 struct Asked<'a> {
     /// Of a shared subscription.
     group: Option<&'a str>,
+    /// It wants the filter for itself.
+    exclusive: bool,
     /// What is to match, in the client's words.
     plain: Cow<'a, str>,
     outcome: Outcome,
@@ -35,11 +37,17 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// As it is written.
     fn of(filter: &'a str) -> Result<Self, ReasonCode> {
-        let (group, plain) = match parse_filter(filter).map_err(|_| ReasonCode::TopicFilterInvalid)? {
+        let own = exclusive(filter);
+        let kind = parse_filter(own.unwrap_or(filter)).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let (group, plain) = match kind {
             FilterKind::Plain(plain) => (None, plain),
             FilterKind::Shared { group, filter } => (Some(group), filter),
         };
-        Ok(Self { group, plain: Cow::Borrowed(plain), outcome: Outcome::Same })
+        // A group shares what one session would have for itself.
+        if (own.is_some() && group.is_some()) || exclusive(plain).is_some() {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        Ok(Self { group, exclusive: own.is_some(), plain: Cow::Borrowed(plain), outcome: Outcome::Same })
     }
 }
 
@@ -172,11 +180,17 @@ impl<T: Send> Shard<T> {
         if shared && !limits.shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
+        if asked.exclusive && !limits.exclusive_available {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
         if let Some(number) = number {
             self.permit_subscribe(slot, number, plain, options)?;
         }
         let qos = options.qos.min(limits.maximum_qos); // [MQTT-3.2.2-10]
         let who = self.subscriber_of(session);
+        if asked.exclusive && !self.router.claim(&whole, who) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
         let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
         let grant = Grant {
             qos,
@@ -196,17 +210,20 @@ impl<T: Send> Shard<T> {
         if new {
             if resident.session.subscriptions.len() >= limits.subscriptions_max as usize {
                 self.router.remove(id, who);
+                if asked.exclusive {
+                    self.router.release(&whole, who);
+                }
                 return Err(ReasonCode::QuotaExceeded);
             }
             resident.session.subscriptions.push(id.as_u32());
         }
         self.counters.bump(Metric::Subscribes);
-        match group {
-            None => self.record_subscription(session, &whole, grant),
-            Some(group) => {
-                self.record_subscription(session, &format!("$share/{group}/{whole}"), grant);
-            }
+        if asked.exclusive && self.note_exclusive(session, &whole) && !new {
+            // The store knew it as one that others may have too.
+            self.record_unsubscribed(session, &whole);
         }
+        let name = self.name_of(session, group, &whole);
+        self.record_subscription(session, &name, grant);
         let wanted = match options.retain_handling {
             RetainHandling::AtSubscribe => true, // [MQTT-3.3.1-9] [MQTT-3.8.4-4] [MQTT3-3.3.1-6]
             RetainHandling::IfNew => new,        // [MQTT-3.3.1-10]
@@ -273,12 +290,14 @@ impl<T: Send> Shard<T> {
             let asked = self.asked(slot, filter).ok();
             let whole =
                 asked.as_ref().and_then(|asked| self.mounted_filter(session, &asked.plain).map(Cow::into_owned));
-            let (Some(Asked { group, outcome, .. }), Some(whole)) = (&asked, whole) else {
+            let (Some(Asked { group, exclusive, outcome, .. }), Some(whole)) = (&asked, whole) else {
                 codes.push(ReasonCode::TopicFilterInvalid.as_u8());
                 continue;
             };
             self.count_rewrite(*outcome);
-            let Some(id) = self.unsubscribe_one(session, *group, &whole) else {
+            let has = !exclusive || self.has_exclusive(session, &whole);
+            let ended = if has { self.unsubscribe_one(session, *group, &whole) } else { None };
+            let Some(id) = ended else {
                 codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
                 continue;
             };
@@ -319,14 +338,17 @@ impl<T: Send> Shard<T> {
     /// Ends one subscription; `None`: there was none.
     fn unsubscribe_one(&mut self, session: u32, group: Option<&str>, whole: &str) -> Option<FilterId> {
         let who = self.subscriber_of(session);
-        let Some(group) = group else {
-            self.forgive_retained(who, whole);
-            let id = self.router.unsubscribe(whole, who)?; // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
-            self.record_unsubscribed(session, whole);
-            return Some(id);
+        let name = self.name_of(session, group, whole);
+        let id = match group {
+            None => {
+                self.forgive_retained(who, whole);
+                let id = self.router.unsubscribe(whole, who)?; // [MQTT-3.10.4-1] [MQTT3-3.10.4-1]
+                self.release_exclusive(session, whole);
+                id
+            }
+            Some(group) => self.router.unsubscribe_shared(group, whole, who)?,
         };
-        let id = self.router.unsubscribe_shared(group, whole, who)?;
-        self.record_unsubscribed(session, &format!("$share/{group}/{whole}"));
+        self.record_unsubscribed(session, &name);
         Some(id)
     }
 }

@@ -50,7 +50,7 @@ const RULES: &[(&str, Rule)] = &[
     ("shared_subscription", Flag("mqtt.shared_subscription")),
     ("shared_subscription_strategy", Own(strategy)),
     ("shared_subscription_initial_sticky_pick", Left("a sticky group picks its first member at random")),
-    ("exclusive_subscription", Own(exclusive)),
+    ("exclusive_subscription", Flag("mqtt.exclusive_subscription")),
     ("subscription_message_filter", Left("filters on user properties don't exist")),
     ("ignore_loop_deliver", Own(no_local)),
     ("strict_mode", Own(strict)),
@@ -170,10 +170,6 @@ fn unless(draft: &mut Draft, entry: &Entry, same: bool, text: &str) {
         Some(_) => draft.action(entry.at, &entry.key, text),
         None => draft.unreadable(entry.at, &entry.key, "true or false"),
     }
-}
-
-fn exclusive(draft: &mut Draft, entry: &Entry, _: Option<&str>) {
-    unless(draft, entry, false, "$exclusive/ subscriptions don't exist yet: such a topic is an ordinary one");
 }
 
 fn no_local(draft: &mut Draft, entry: &Entry, _: Option<&str>) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use breakwater_proto::{FilterKind, is_wildcard, matches, parse_filter};
+use breakwater_proto::{FilterKind, exclusive, is_wildcard, matches, parse_filter};
 
 use super::{CONTROL, Stream};
 
@@ -22,7 +22,7 @@ pub(super) struct Filters {
 struct Wild {
     /// As it was subscribed.
     text: Box<str>,
-    /// Where the filter of a shared subscription begins.
+    /// Where the filter of a shared or exclusive subscription begins.
     inner: usize,
     stream: Stream,
 }
@@ -35,7 +35,7 @@ impl Filters {
             return;
         }
         let inner = match parse_filter(filter) {
-            Ok(FilterKind::Plain(_)) => 0,
+            Ok(FilterKind::Plain(plain)) => filter.len() - exclusive(plain).unwrap_or(plain).len(),
             Ok(FilterKind::Shared { filter: inner, .. }) => filter.len() - inner.len(),
             // The shard refuses it.
             Err(_) => return,
