@@ -70,11 +70,13 @@ pub(super) fn import(data: &Path, args: &ImportArgs) -> Result<String, Faults> {
     for damage in damages(&args.file, &database) {
         let _ = writeln!(text, "lost: {damage}");
     }
-    if args.dry_run {
-        let mut number = 0;
-        let taken = take_in(&database, &known, intake, &mut || numbered(&mut number), &mut |_| Ok(()));
-        told(&mut text, &database, &taken.map_err(|fault| vec![fault])?);
-        text += "nothing was changed: this is what would come in\n";
+    let mut number = 0;
+    let plan = take_in(&database, &known, intake, &mut || numbered(&mut number), &mut |_| Ok(()));
+    let plan = plan.map_err(|fault| vec![fault])?;
+    if args.dry_run || plan.retained + plan.sessions == 0 {
+        told(&mut text, &database, &plan);
+        text += if args.dry_run { "this is what would come in" } else { "there is nothing to take in" };
+        text += ": nothing was changed\n";
         return Ok(text);
     }
     let failed = |fault: &dyn std::fmt::Display| vec![format!("{}: {fault}; nothing was changed", store.display())];

@@ -17,6 +17,7 @@ mod ending;
 mod haproxy;
 mod importing;
 mod logging;
+mod moving;
 mod ports;
 mod program;
 mod rumqttc_clients;

@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
             (port, user_len) = (self.u16()?, self.u16()?);
             let _padding = self.take(if layout.narrow { 0 } else { 4 })?;
         }
-        let (id, user) = (self.client_id(id_len)?, self.text(user_len, "user name")?);
+        let (id, user) = (self.client_id(id_len)?, self.user(user_len)?);
         self.end()?;
         Ok(Client { id, user, expiry_s, ends_s, port })
     }
@@ -226,6 +226,12 @@ impl<'a> Fields<'a> {
 
     fn text(&mut self, len: u16, what: &str) -> Result<&'a str, String> {
         utf8::check(self.take(usize::from(len))?).map_err(|_| format!("a {what} is no text in UTF-8"))
+    }
+
+    /// Versions up to 2.0.11 write, for a client without a user name, that of a client before, and at times with the two bytes of its
+    /// length exchanged: then some of the memory behind it follows. Such a one is none.
+    fn user(&mut self, len: u16) -> Result<&'a str, String> {
+        Ok(utf8::check(self.take(usize::from(len))?).unwrap_or_default())
     }
 
     fn client_id(&mut self, len: u16) -> Result<&'a str, String> {

@@ -285,6 +285,15 @@ fn a_length_beyond_the_end_ends_the_reading() {
     assert_eq!(damages(&bytes), (vec![what], 1));
 }
 
+/// 2.0.11 writes what follows a user name in its memory.
+#[test]
+fn a_user_name_that_is_memory_of_mosquitto_is_none() {
+    let head = [&[0; 8][..], &[0xFF; 4], &[0, 1, 0, 1, 7, 91, 0, 8, 0, 0, 0, 0]].concat();
+    let file = File::new(6).configuration(9, 1).chunk(6, &[&head, b"b", b"anna\0\x91\xFF\0"]);
+    let read = read(&file.bytes).expect("it is one");
+    assert_eq!((read.damages_count, read.clients[0].id, read.clients[0].user), (0, "b", ""));
+}
+
 #[test]
 fn damages_are_counted_beyond_those_that_are_told() {
     let mut file = File::new(6).configuration(9, 1);
