@@ -34,6 +34,25 @@ pub(crate) struct Stable {
 impl Stable {
     pub(crate) fn start(&self) -> Result<Broker, Fault> {
         let began = Instant::now();
+        let mut broker = self.spawn();
+        broker.await_port(began + START).map_err(|text| {
+            let said = broker.said();
+            Fault::Protocol(format!("the broker does not start: {text}; it says:\n{said}"))
+        })?;
+        broker.took = began.elapsed();
+        Ok(broker)
+    }
+
+    /// A start that is cut off.
+    pub(crate) fn start_and_kill(&self, after: Duration) {
+        let (until, broker) = (Instant::now() + after, self.spawn());
+        while Instant::now() < until {
+            thread::yield_now();
+        }
+        broker.kill();
+    }
+
+    fn spawn(&self) -> Broker {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--data"]).arg(&self.data).args(&self.flags);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -41,13 +60,7 @@ impl Stable {
         let (tell, said) = channel();
         listen(child.stdout.take().expect("piped"), tell.clone());
         listen(child.stderr.take().expect("piped"), tell);
-        let mut broker = Broker { child, port: 0, said, lines: VecDeque::new(), took: Duration::ZERO };
-        broker.await_port(began + START).map_err(|text| {
-            let said = broker.said();
-            Fault::Protocol(format!("the broker does not start: {text}; it says:\n{said}"))
-        })?;
-        broker.took = began.elapsed();
-        Ok(broker)
+        Broker { child, port: 0, said, lines: VecDeque::new(), took: Duration::ZERO }
     }
 
     /// What `breakwater store stats` says of the store that a failure left behind.

@@ -40,6 +40,8 @@ pub(crate) struct Game {
     visitor: Visitor,
     kills: u64,
     starts: Vec<Duration>,
+    /// Starts that were killed before they had ended.
+    cut_off: u64,
 }
 
 /// Name, version, filter, QoS, largest window, longest delay of acknowledgements, whether it comes and goes.
@@ -95,6 +97,7 @@ impl Game {
             visitor: Visitor::new(now),
             kills: 0,
             starts: Vec::new(),
+            cut_off: 0,
         }
     }
 
@@ -145,6 +148,10 @@ impl Game {
     }
 
     fn start(&mut self) -> Result<Broker, Fault> {
+        while self.chance.percent(15) {
+            self.stable.start_and_kill(Duration::from_micros(self.chance.below(80_000)));
+            self.cut_off += 1;
+        }
         let broker = self.stable.start()?;
         self.starts.push(broker.took);
         Ok(broker)
@@ -303,12 +310,13 @@ impl Game {
         let retained: u32 = kept(&self.publishers).map(|kept| kept.sent).sum();
         let unmarked: u64 = self.subscribers.iter().map(|subscriber| subscriber.unmarked).sum();
         format!(
-            "seed {}: {} kills, {retained} retained, {} published, {} acknowledged, {} sent again by publishers, {} received, \
+            "seed {}: {} kills and {} of starts under way, {retained} retained, {} published, {} acknowledged, {} sent again by publishers, {} received, \
              {} repeated with QoS 1, {} repeated in shared groups with QoS 2, {unmarked} repeated without DUP, \
              {} looks at what is retained; lost 0, duplicated at QoS 2 0, sessions lost 0; \
              starts took {} ms (median), at most {} ms",
             self.options.seed,
             self.kills,
+            self.cut_off,
             counts.published,
             counts.acknowledged,
             counts.resent,
