@@ -6,6 +6,7 @@
 
 mod outcome;
 mod peer;
+mod persistence;
 mod row;
 mod table;
 
@@ -53,8 +54,13 @@ struct Order {
 }
 
 pub fn command(root: &Path, args: &[String]) -> Result<()> {
+    if let Some((word, rest)) = args.split_first()
+        && word == "persistence"
+    {
+        return persistence::command(root, rest);
+    }
     if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h")) {
-        println!("{USAGE}\nrows: {}", ROWS.map(|row| row.name).join(" "));
+        println!("{USAGE}\n{}\nrows: {}", persistence::USAGE, ROWS.map(|row| row.name).join(" "));
         return Ok(());
     }
     let order = order(root, args)?;

@@ -102,7 +102,7 @@ fn binaries(root: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 /// One line of cargo's output, when it names the binary of a `[[bench]]`. Cargo writes one flat JSON object per
 /// line with fixed keys, so a JSON parser would be a dependency for two strings.
-fn artifact(line: &str) -> Option<(String, PathBuf)> {
+pub(crate) fn artifact(line: &str) -> Option<(String, PathBuf)> {
     if !line.contains("\"reason\":\"compiler-artifact\"") || !line.contains("\"kind\":[\"bench\"]") {
         return None;
     }

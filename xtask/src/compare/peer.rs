@@ -240,11 +240,11 @@ impl Running {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn mosquitto() -> Option<&'static Path> {
+pub(super) fn mosquitto() -> Option<&'static Path> {
     ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"]
         .map(Path::new)
         .into_iter()
