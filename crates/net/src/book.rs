@@ -134,6 +134,15 @@ impl Handle {
         std::iter::from_fn(next).max().unwrap_or_default()
     }
 
+    /// Lets a shard remove retained messages of these topics and revisions. Answers how many there were; none: the broker stops. A
+    /// shard is busy with it for as long as with so many PUBLISH packets: hand them over in portions.
+    pub fn unretain(&self, topics: Vec<(Box<str>, u64)>) -> Option<usize> {
+        let (done, count) = mpsc::channel();
+        let left = self.inner.orders.first()?.leave(Order::Unretain(topics, done));
+        self.inner.bells.first()?.ring();
+        left.then(|| count.recv_timeout(WAIT).ok()).flatten()
+    }
+
     /// All listeners, in the order in which they were opened, and then closed ones that have connections left.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         let mut book = self.book();

@@ -46,6 +46,8 @@ pub(crate) enum Order {
     End(Arc<Listener>, Ending),
     /// A command to the engine, and where to say what it has met.
     Command(Command, Option<Sender<Kicked>>),
+    /// Remove retained messages of these topics and revisions, and say how many there were.
+    Unretain(Vec<(Box<str>, u64)>, Sender<usize>),
     /// The answer to a question of this shard.
     Complete(Completion),
     /// A step of a handshake, for the gate.

@@ -72,6 +72,11 @@ pub trait Engine {
         let _ = (sockets, client_id, reason, discard, now);
         Kicked::Unknown
     }
+    /// Removes retained messages of these topics and revisions. Gives how many there were.
+    fn unretain(&mut self, topics: &[(Box<str>, u64)], now: Instant) -> usize {
+        let _ = (topics, now);
+        0
+    }
     /// Ends the connections of users, in the turns that come.
     fn revoke(&mut self, revoked: Arc<Revoked>) {
         drop(revoked);
@@ -259,6 +264,7 @@ impl<E: Engine> Loop<E> {
                     gate.shaken(*done, &mut Yard { sockets, registry: poll.registry(), node, now });
                 }
                 Order::Command(command, done) => self.obey(command, done, now),
+                Order::Unretain(topics, done) => _ = done.send(self.engine.unretain(&topics, now)),
                 Order::Complete(completion) => self.engine.complete(completion),
             }
         }
@@ -435,6 +441,10 @@ impl Engine for Shard<Transport> {
         now: Instant,
     ) -> Kicked {
         Self::kick(self, sockets, client_id, reason, discard, now)
+    }
+
+    fn unretain(&mut self, topics: &[(Box<str>, u64)], now: Instant) -> usize {
+        Self::unretain(self, topics, now)
     }
 
     fn revoke(&mut self, revoked: Arc<Revoked>) {

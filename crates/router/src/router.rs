@@ -363,6 +363,11 @@ impl Router {
         self.retained.remove(&self.key, topic, None)
     }
 
+    /// Removes a topic's message if it is still the one of this revision.
+    pub fn clear_retained_at(&self, topic: &str, revision: u64) -> RetainOutcome {
+        self.retained.remove(&self.key, topic, Some(revision))
+    }
+
     /// Revisions from here on are greater than `revision`: a store may know greater ones than are kept here.
     pub fn start_revisions_at(&self, revision: u64) {
         self.retained.start_revisions_at(revision);

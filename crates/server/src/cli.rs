@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigCommand;
 use crate::log;
-use crate::remote::{AcmeCommand, Listeners};
+use crate::remote::{AcmeCommand, Listeners, RetainedCommand};
 use crate::sources::{Overrides, Place, Places};
 use crate::store::StoreCommand;
 use crate::users::UsersCommand;
@@ -48,6 +48,13 @@ pub(crate) enum Command {
         /// Forget its session too: subscriptions, and messages that wait for it.
         #[arg(long)]
         end_session: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show and remove the retained messages of a running broker.
+    Retained {
+        #[command(subcommand)]
+        command: RetainedCommand,
         #[command(flatten)]
         place: Place,
     },

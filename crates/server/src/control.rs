@@ -5,11 +5,13 @@
 mod ask;
 mod host;
 mod operations;
+mod retained;
 mod stored;
 mod wire;
 
 pub(crate) use ask::ask;
 pub(crate) use host::{Operations, is_answered, open, taken};
+pub(crate) use retained::{ROWS_MAX, RetainedRow};
 pub(crate) use stored::{FindingRow, StoreStats};
 pub(crate) use wire::{AcmeRow, Answer, CertificateRow, ListenerRow, Request, StatusRow, StoreRow};
 

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => ExitCode::from(u8::try_from(breakwater_client::bench::run(args)).unwrap_or(USAGE)),
         Command::Listeners { command, place } => remote::listeners(&place, command.unwrap_or_default()),
         Command::Kick { client_id, end_session, place } => remote::kick(&place, client_id, end_session),
+        Command::Retained { command, place } => remote::retained(&place, command),
         Command::Acme { command, place } => remote::acme(&place, command.unwrap_or_default()),
         Command::Reload { place } => remote::reload(&place),
         Command::Metrics { place } => remote::metrics(&place),

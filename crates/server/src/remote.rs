@@ -1,5 +1,6 @@
-//! Commands that ask a running node: `listeners`, `status`, `metrics`, `kick`, `reload`.
+//! Commands that ask a running node: `listeners`, `status`, `metrics`, `kick`, `retained`, `reload`.
 
+mod retained;
 mod table;
 
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use crate::clock::now_unix_s;
 use crate::control::{self, AcmeRow, Answer, ListenerRow, Request};
 use crate::sources::Place;
 use crate::{complain, print};
+
+pub(crate) use retained::{RetainedCommand, retained};
 
 /// What to do with listeners.
 #[derive(Subcommand)]
@@ -217,8 +220,10 @@ fn report(answer: Result<Answer, Vec<String>>) -> ExitCode {
         Ok(Answer::Certificates { rows }) => {
             return print(table::certificates(&rows, now_unix_s()).as_bytes());
         }
-        // What `breakwater store` asks it prints itself.
-        Ok(Answer::StoreStats(_) | Answer::StoreFindings { .. }) => vec!["the broker answered something else".into()],
+        // What `breakwater store` and `breakwater retained` ask they print themselves.
+        Ok(Answer::StoreStats(_) | Answer::StoreFindings { .. } | Answer::Retained { .. }) => {
+            vec!["the broker answered something else".into()]
+        }
         Ok(Answer::Refused { faults }) | Err(faults) => faults,
     };
     faults.iter().for_each(|fault| complain(fault));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use breakwater_acme::{Agent, Folder};
 use breakwater_config::{Edit, Listener, Live, Plan, Resolved, apply, plan};
-use breakwater_net::{Ending, Handle};
+use breakwater_net::{Ending, Handle, Origin};
 use breakwater_router::Router;
 use breakwater_shard::Pages;
 use breakwater_transport::tls::self_made::{Wanted, ensure};
@@ -32,6 +32,8 @@ pub(crate) struct Running {
     /// What the shards show of themselves.
     pub(crate) pages: Arc<Pages>,
     pub(crate) router: Arc<Router>,
+    /// The clock of its shards.
+    pub(crate) origin: Origin,
     /// What outlasts the process.
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) started: Instant,

@@ -113,6 +113,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         shards,
         pages,
         router,
+        origin,
         keeper: Arc::clone(&keeper),
         started: Instant::now(),
         resolved: Mutex::new(resolved.clone()),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use breakwater_contract::{Kicked, Lost, Metric, Revoked};
-use breakwater_proto::{Instant, ReasonCode};
+use breakwater_proto::{Instant, QoS, ReasonCode};
 
 use crate::conn::{Cause, NONE, Phase};
 use crate::driver::Driver;
@@ -178,6 +178,23 @@ impl<T: Send> Shard<T> {
             self.end_session(driver, session);
         }
         if conn == NONE { Kicked::Away } else { Kicked::Client }
+    }
+
+    /// Removes retained messages that are still those of these revisions, from the store as well. Answers how many were. The
+    /// work is that of so many PUBLISH packets: hand it over in portions.
+    pub fn unretain(&mut self, topics: &[(Box<str>, u64)], now: Instant) -> usize {
+        self.now = self.now.max(now);
+        let mut count = 0;
+        for (topic, revision) in topics {
+            let outcome = self.router.clear_retained_at(topic, *revision);
+            if outcome.replaced {
+                count += 1;
+                if self.durable.is_on() {
+                    self.record_cleared(topic, outcome.revision, QoS::AtLeastOnce);
+                }
+            }
+        }
+        count
     }
 
     /// Ends a connection for a reason that only its driver knows, such as a certificate that was revoked. False: no

@@ -155,6 +155,15 @@ impl Broker {
         self.world.borrow_mut().operate(kick).into_iter().max().unwrap_or_default()
     }
 
+    /// An operator removes retained messages of these topics and revisions; answers how many there were.
+    pub fn unretain(&self, topics: &[(Box<str>, u64)]) -> usize {
+        let mut topics = Some(topics);
+        // One shard does it.
+        let act =
+            |shard: &mut Shard<Wire>, _: &mut Hands<'_>, now| shard.unretain(topics.take().unwrap_or_default(), now);
+        self.world.borrow_mut().operate(act).into_iter().sum()
+    }
+
     /// Users have lost what let them in; the next turns end their connections.
     pub fn revoke(&self, revoked: &Arc<Revoked>) {
         self.world.borrow_mut().operate(|shard, _, _| shard.revoke(Arc::clone(revoked)));

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{Answer, Request, path};
 
-/// The longest a node takes for anything but reading all of its store: a reload that reads certificates from a slow disk.
+/// The longest a node takes for anything but going through all that it has: a reload that reads certificates from a slow disk.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Asks the node whose data directory is `data`. The error is one line.
 pub(crate) fn ask(data: &Path, request: &Request) -> Result<Answer, String> {
@@ -27,8 +27,9 @@ pub(crate) fn ask(data: &Path, request: &Request) -> Result<Answer, String> {
         _ => format!("{}: {fault}", socket.display()),
     })?;
     let failed = |fault: std::io::Error| format!("{}: {fault}", socket.display());
-    let reads_all = matches!(request, Request::StoreCheck | Request::StoreBackup { .. });
-    stream.set_read_timeout((!reads_all).then_some(PATIENCE)).map_err(failed)?;
+    let goes_through_all =
+        matches!(request, Request::StoreCheck | Request::StoreBackup { .. } | Request::Unretain { .. });
+    stream.set_read_timeout((!goes_through_all).then_some(PATIENCE)).map_err(failed)?;
     let mut line = serde_json::to_string(request).map_err(|fault| fault.to_string())?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(failed)?;

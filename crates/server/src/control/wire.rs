@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FindingRow, StoreStats};
+use super::{FindingRow, RetainedRow, StoreStats};
 
 /// What a node is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +44,25 @@ pub(crate) enum Request {
         /// Its session ends too.
         end_session: bool,
     },
+    /// What is retained.
+    Retained {
+        /// Under these topics.
+        filter: String,
+        /// At most so many.
+        limit: u32,
+    },
+    /// One retained message with its payload.
+    RetainedMessage {
+        /// Its topic.
+        topic: String,
+    },
+    /// Remove retained messages.
+    Unretain {
+        /// Of these topics.
+        filter: String,
+        /// Otherwise they are only counted.
+        really: bool,
+    },
     /// What its store holds.
     StoreStats,
     /// Whether its store is as it was written.
@@ -75,6 +94,13 @@ pub(crate) enum Answer {
     Certificates {
         /// In the order of their names.
         rows: Vec<AcmeRow>,
+    },
+    /// To [`Request::Retained`] and [`Request::RetainedMessage`].
+    Retained {
+        /// By topic.
+        rows: Vec<RetainedRow>,
+        /// There are others.
+        more: bool,
     },
     /// To [`Request::StoreStats`].
     StoreStats(StoreStats),

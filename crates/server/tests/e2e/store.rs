@@ -270,3 +270,56 @@ fn without_anything_that_lasts_there_is_nothing_to_look_at() {
     assert!(place.says(2, &["check"]).contains("nothing outlasts the broker"));
     assert!(place.says(1, &["backup", &place.backup("one")]).contains("nothing outlasts the broker"));
 }
+
+#[test]
+fn an_operator_lists_shows_and_removes_retained_messages() {
+    let place = Directory::new("retained");
+    let retained_command = |words: &[&str]| {
+        let ended = Program::start(breakwater().arg("retained").args(words).arg("--data").arg(place.data())).finish();
+        (ended.status.success(), ended.lines.join("\n"))
+    };
+    let broker = place.start();
+    retain(&broker, "kept/one/1", "1");
+    retain(&broker, "kept/one/2", "1");
+    let mut many = breakwater();
+    many.args([
+        "pub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &broker.port.to_string(),
+        "-q",
+        "1",
+        "-i",
+        "meter",
+        "-r",
+        "-t",
+        "gone/a",
+    ]);
+    Program::start(many.args(["-m", "value"])).succeed();
+    retain(&broker, "end", "1");
+    let (done, table) = retained_command(&["list"]);
+    assert!(done && table.lines().count() == 5 && table.starts_with("TOPIC "), "{table}");
+    let line = table.lines().find(|line| line.starts_with("gone/a")).expect("it is listed");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..4], ["gone/a", "5", "1", "meter"], "{table}");
+    assert!(words.ends_with(&["never"]) && line.contains(" s ago"), "{table}");
+    let (_, json) = retained_command(&["list", "kept/#", "--json", "--limit", "1"]);
+    assert!(json.contains("\"topic\": \"kept/one/") && json.contains("\"more\": true"), "{json}");
+    let (_, shown) = retained_command(&["show", "gone/a"]);
+    assert!(shown.contains("set by   meter") && shown.contains("payload  value"), "{shown}");
+    for words in [&["show", "nothing"][..], &["show", "#"], &["list", "a/#/b"], &["delete", "$share/g/#"]] {
+        let (done, told) = retained_command(words);
+        assert!(!done && told.starts_with("breakwater: "), "{words:?}: {told}");
+    }
+    let (_, counted) = retained_command(&["delete", "gone/#"]);
+    assert!(counted.contains("1 retained messages match") && counted.contains("--yes"), "{counted}");
+    let (done, told) = retained_command(&["delete", "gone/#", "--yes"]);
+    assert!(done && told == "1 retained messages were removed", "{told}");
+    // It is on the disk by then.
+    broker.kill();
+    let broker = place.start();
+    let (_, table) = retained_command(&["list"]);
+    assert!(!table.contains("gone/a") && table.lines().count() == 4, "{table}");
+    broker.kill();
+}
