@@ -213,17 +213,33 @@ impl ConnectArgs {
             user_properties: connect.user_properties.clone(),
             ..Options::default()
         };
+        self.refuse_tls(&url)?;
         let target = self.target(&url);
         Ok(Settings { target, topic: url.topic, options, properties, debug: self.debug, quiet: self.quiet })
     }
 
+    /// Who has written that a connection is plain, and what TLS shall be like, means one of the two.
+    fn refuse_tls(&self, url: &Url) -> Result<(), String> {
+        let Some(flag) = self.tls.asked_for() else { return Ok(()) };
+        if self.unix.is_some() || url.scheme == Scheme::Unix {
+            return Err(format!("there is no TLS over a unix socket, and {flag} asks for it: drop {flag}"));
+        }
+        let Some((word, _)) = self.url.as_deref().and_then(|url| url.split_once("://")) else { return Ok(()) };
+        let secure = match url.scheme {
+            Scheme::Tcp if self.ws.is_none() => "mqtts",
+            Scheme::Tcp | Scheme::Ws => "wss",
+            _ => return Ok(()),
+        };
+        Err(format!("{word}:// is without TLS, and {flag} asks for it: write {secure}://, or drop {flag}"))
+    }
+
     fn target(&self, url: &Url) -> Target {
-        let encrypted = self.tls.is_asked_for();
+        let encrypted = self.tls.asked_for().is_some();
         let scheme = match url.scheme {
             Scheme::Tcp if self.unix.is_some() => Scheme::Unix,
-            Scheme::Tcp | Scheme::Ws if self.ws.is_some() && encrypted => Scheme::Wss,
+            Scheme::Tcp if self.ws.is_some() && encrypted => Scheme::Wss,
+            Scheme::Tls if self.ws.is_some() => Scheme::Wss,
             Scheme::Tcp if self.ws.is_some() => Scheme::Ws,
-            Scheme::Ws if encrypted => Scheme::Wss,
             Scheme::Tcp if encrypted => Scheme::Tls,
             scheme => scheme,
         };
@@ -291,9 +307,19 @@ impl ConnectArgs {
 }
 
 impl TlsArgs {
-    fn is_asked_for(&self) -> bool {
-        let files = [&self.cafile, &self.capath, &self.cert, &self.key].into_iter().any(Option::is_some);
-        files || self.tls_use_os_certs || self.insecure || self.tls_version.is_some() || self.tls_alpn.is_some()
+    /// The first flag that asks for it.
+    fn asked_for(&self) -> Option<&'static str> {
+        let flags = [
+            (self.cafile.is_some(), "--cafile"),
+            (self.capath.is_some(), "--capath"),
+            (self.cert.is_some(), "--cert"),
+            (self.key.is_some(), "--key"),
+            (self.tls_use_os_certs, "--tls-use-os-certs"),
+            (self.insecure, "--insecure"),
+            (self.tls_version.is_some(), "--tls-version"),
+            (self.tls_alpn.is_some(), "--tls-alpn"),
+        ];
+        flags.into_iter().find_map(|(given, flag)| given.then_some(flag))
     }
 
     fn options(&self) -> ClientTlsOptions {

@@ -109,6 +109,22 @@ fn a_password_alone_is_fine_in_mqtt_5() {
 }
 
 #[test]
+fn a_flag_for_tls_is_refused_where_the_url_says_that_there_is_none() {
+    for (line, flag, expected) in [
+        ("-L mqtt://h/t --cafile x", "--cafile", "write mqtts://"),
+        ("-L tcp://h --capath x", "--capath", "write mqtts://"),
+        ("-L ws://h/mqtt --cafile x", "--cafile", "write wss://"),
+        ("-L ws://h/mqtt --ws /other --insecure", "--insecure", "write wss://"),
+        ("-L mqtt://h/t --ws --tls-version tlsv1.3", "--tls-version", "write wss://"),
+        ("-L unix:///run/x.sock --tls-alpn mqtt", "--tls-alpn", "unix socket"),
+        ("--unix /run/x.sock --cert x --key y", "--cert", "unix socket"),
+    ] {
+        let error = settings(line).expect_err(line);
+        assert!(error.contains(expected) && error.contains(&format!("drop {flag}")), "{line}: {error}");
+    }
+}
+
+#[test]
 fn flags_and_urls_choose_the_transport() {
     for (line, expected) in [
         ("-h h", "tcp://h:1883"),
@@ -119,6 +135,10 @@ fn flags_and_urls_choose_the_transport() {
         ("--ws /other --cafile x", "wss://localhost:8084"),
         ("-L mqtts://h/t", "tls://h:8883"),
         ("-L wss://h/mqtt", "wss://h:8084"),
+        ("-L wss://h/mqtt --cafile x", "wss://h:8084"),
+        ("-L mqtts://h/t --cafile x", "tls://h:8883"),
+        ("-L mqtts://h/t --ws", "wss://h:8084"),
+        ("-L quic://h/t --cafile x", "quic://h:14567"),
         ("-L quic://h/t", "quic://h:14567"),
         ("--unix /run/x.sock", "unix:///run/x.sock"),
         ("-L unix:///run/x.sock", "unix:///run/x.sock"),
