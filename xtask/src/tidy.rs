@@ -13,6 +13,7 @@ mod crates;
 mod edges;
 mod features;
 mod length;
+mod locked;
 pub mod modules;
 mod names;
 mod purity;
@@ -41,7 +42,8 @@ pub fn command(root: &Path, args: &[String]) -> Result<()> {
         _ => bail!("tidy takes only --strict"),
     };
     let started = Instant::now();
-    let report = check(root, strict)?;
+    let mut report = check(root, strict)?;
+    locked::check(root, &mut report)?;
     for line in report.counts.iter().chain(&report.notes) {
         println!("{line}");
     }
