@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use breakwater_router::RouterOptions;
+use breakwater_router::{RetainedLife, RouterOptions};
 use breakwater_session::Limits;
 use breakwater_shard::{AutoSubscribe, Options, Rewrite};
 
@@ -49,6 +49,8 @@ pub struct Resolved {
     pub reload: Reload,
     /// What the clients of all listeners get.
     pub terms: Terms,
+    /// How long retained messages live.
+    pub retained: RetainedLife,
     /// The default listeners exist without being written down.
     pub defaults: bool,
     pub when_unavailable: WhenUnavailable,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use breakwater_proto::{QoS, RetainHandling, SubscribeOptions};
+use breakwater_proto::{FilterKind, QoS, RetainHandling, SubscribeOptions, parse_filter};
 use breakwater_shard::{AutoSubscribe, AutoSubscription, Rewrite, RewriteRule};
 
 use crate::{Kind, Value};
@@ -66,6 +66,26 @@ pub(crate) fn auto_subscribe(value: &Value) -> Result<Arc<AutoSubscribe>, String
     AutoSubscribe::new(tables(value).map(one).collect::<Result<_, String>>()?).map(Arc::new)
 }
 
+/// Rules for the life of retained messages at most: each message that is retained is compared with them.
+const EXPIRIES_MAX: usize = 256;
+
+/// `retained.expiry_rules`.
+pub(crate) fn expiries(value: &Value) -> Result<Vec<(Box<str>, u32)>, String> {
+    if value.tables().len() > EXPIRIES_MAX {
+        return Err(format!("has {} rules; there may be {EXPIRIES_MAX}", value.tables().len()));
+    }
+    let one = |(number, table): (usize, Table<'_>)| {
+        let filter = table.get("filter");
+        if !matches!(parse_filter(filter), Ok(FilterKind::Plain(_))) || filter.len() > 1024 {
+            return Err(format!("rule {number}: filter is no topic filter, such as \"status/#\""));
+        }
+        let span = Kind::Duration { min_ms: 1000, max_ms: u64::from(u32::MAX) * 1000 };
+        let expiry = span.parse(table.get("expiry")).map_err(|what| format!("rule {number}: expiry {what}"))?;
+        Ok((filter.into(), u32::try_from(expiry.number().div_ceil(1000)).unwrap_or(u32::MAX)))
+    };
+    tables(value).map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tests::{faults, good};
@@ -125,6 +145,27 @@ mod tests {
         ] {
             let faults = faults(&format!("[[auto_subscribe.topics]]\n{text}"));
             assert!(faults[0].contains(word) && faults[0].contains("b.toml:1:18"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn retained_messages_get_a_life_by_their_topics() {
+        let text = "retained.expiry = '1h'\n[[retained.expiry_rules]]\nfilter = 'a/#'\nexpiry = '90s'\n";
+        let life = good(text).retained;
+        assert_eq!((life.default_s, &life.rules[..]), (Some(3600), &[("a/#".into(), 90)][..]));
+        assert_eq!(good("").retained, breakwater_router::RetainedLife::default());
+        let plan = crate::plan(&good(""), &good(text));
+        assert_eq!((plan.steps.len(), plan.restarts().count(), plan.changes.len()), (0, 0, 2));
+        for (text, word) in [
+            ("filter = 'a/#/b'\nexpiry = '1s'\n", "rule 1: filter is no topic filter"),
+            ("expiry = '1s'\n", "rule 1: filter is no topic filter"),
+            ("filter = '$share/g/a'\nexpiry = '1s'\n", "rule 1: filter is no topic filter"),
+            ("filter = 'a'\nexpiry = 60\n", "rule 1: expiry needs a unit, such as 60s"),
+            ("filter = 'a'\n", "rule 1: expiry takes 1s to"),
+            ("filter = 'a'\nttl = '1s'\n", "has tables with the keys filter, expiry"),
+        ] {
+            let faults = faults(&format!("[[retained.expiry_rules]]\n{text}"));
+            assert!(faults[0].contains(word) && faults[0].contains("b.toml:1:12"), "{faults:?}");
         }
     }
 }

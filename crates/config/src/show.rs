@@ -88,6 +88,7 @@ fn example(known: &Known, value: Option<&Effective>) -> String {
             "[{ source = \"x/#\", expression = \"^x/(.+)$\", destination = \"y/$1\" }]"
         }
         Kind::Tables(keys) if keys.contains(&"retain_handling") => "[{ topic = \"clients/%c/#\", qos = 1 }]",
+        Kind::Tables(keys) if keys.contains(&"expiry") => "[{ filter = \"status/#\", expiry = \"1d\" }]",
         Kind::Tables(_) => "[{ certificate = \"other.pem\", key = \"other.key\" }]",
         Kind::Secret => "secret",
         Kind::List(shape) if shape.starts_with("rules") => "allow 10.0.0.0/8, deny all",

@@ -200,6 +200,14 @@ table! {
 "retained.max_payload", bytes(0, PACKET_MAX), "1MB", Restart,
     "Largest payload that is retained.",
     node |to, value| to.router.retained.payload_max = value.number() as u32;
+"retained.expiry", seconds(1, NEVER), word "none" = 0, "none", Live,
+    "Life of retained messages that name none and that no rule of `retained.expiry_rules` is for. Counts for what is retained from \
+     then on.",
+    node |to, value| to.retained.default_s = Some(secs(value) as u32).filter(|seconds| *seconds > 0);
+"retained.expiry_rules", Kind::Tables(&["filter", "expiry"]), "", Live,
+    "Longest life of retained messages by their topics, as sections `[[retained.expiry_rules]]`: the first one whose `filter` matches \
+     counts, and no message of its topics is retained for longer than `expiry`. At most 256.",
+    node |to, value| to.retained.rules = rules::expiries(value)?;
 "retained.per_turn", count(1, 1_000_000), "256", Restart,
     "Retained messages sent to one new subscriber before others get their turn.",
     node |to, value| to.shard.retained_per_turn = value.number() as u32;

@@ -30,7 +30,7 @@ mod wild;
 
 pub use matches::{ExtraId, Matches};
 pub use options::{RetainedLimits, RouterOptions, Strategy};
-pub use retained::{Progress, Refusal, RetainOutcome, RetainedCursor};
+pub use retained::{Progress, Refusal, RetainOutcome, RetainedCursor, RetainedLife};
 pub use router::{Router, RouterCounts};
 pub use shared::{GroupRef, PickTicket};
 pub use snapshot::Snapshot;

@@ -1,10 +1,11 @@
 //! Retained messages: one per topic, found by topic or by filter.
 
 mod cursor;
+mod life;
 mod tree;
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 use breakwater_proto::{Instant, Message};
 use hashbrown::HashTable;
@@ -17,6 +18,7 @@ use crate::split_table::{self, Tagged};
 use tree::TopicTree;
 
 pub use cursor::{Progress, RetainedCursor};
+pub use life::RetainedLife;
 
 /// Why a retained message was not kept. Its predecessor is gone all the same: keeping the older value would be worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) struct Retained {
     stripes: Box<[Padded<RwLock<Stripe>>]>,
     tree: RwLock<TopicTree>,
     limits: RetainedLimits,
+    life: life::Life,
     revision: AtomicU64,
     count: AtomicU64,
     bytes: AtomicU64,
@@ -74,6 +77,7 @@ impl Retained {
             stripes: (0..STRIPES).map(|_| Padded(RwLock::default())).collect(),
             tree: RwLock::new(TopicTree::new()),
             limits,
+            life: life::Life::default(),
             revision: AtomicU64::new(0),
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -88,6 +92,14 @@ impl Retained {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_life(&self, life: Arc<RetainedLife>) {
+        self.life.set(life);
+    }
+
+    pub(crate) fn end(&self, topic: &str, own: Option<Instant>, now: Instant) -> Option<Instant> {
+        self.life.end(topic, own, now)
     }
 
     fn stripe(&self, hash: u64) -> (u32, &RwLock<Stripe>) {

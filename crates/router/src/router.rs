@@ -13,7 +13,7 @@ use crate::locks::Lanes;
 use crate::match_cache::{MatchCache, Versions};
 use crate::matches::Matches;
 use crate::options::RouterOptions;
-use crate::retained::{Progress, RetainOutcome, Retained, RetainedCursor};
+use crate::retained::{Progress, RetainOutcome, Retained, RetainedCursor, RetainedLife};
 use crate::shared::{GroupRef, PickTicket};
 use crate::snapshot::LargeSet;
 use crate::subscriber::{FilterId, Grant, Subscribed, Subscriber, Target};
@@ -357,6 +357,16 @@ impl Router {
     /// Keeps `message` as its topic's retained one; an empty payload removes it.
     pub fn retain(&self, message: Message) -> RetainOutcome {
         self.retained.retain(&self.key, message)
+    }
+
+    /// How long messages live that are retained from here on.
+    pub fn set_retained_life(&self, life: Arc<RetainedLife>) {
+        self.retained.set_life(life);
+    }
+
+    /// When a message of this topic ends once it is retained, if it would end at `own`.
+    pub fn retained_end(&self, topic: &str, own: Option<Instant>, now: Instant) -> Option<Instant> {
+        self.retained.end(topic, own, now)
     }
 
     pub fn clear_retained(&self, topic: &str) -> RetainOutcome {

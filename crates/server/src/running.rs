@@ -60,6 +60,7 @@ impl Running {
             let plan = plan(&resolved, &wanted);
             apply(&plan, self)?;
             *resolved = wanted.taken_up(&resolved);
+            self.router.set_retained_life(Arc::new(resolved.retained.clone()));
             self.order(&resolved);
             Ok(plan)
         });

@@ -212,7 +212,9 @@ fn setup(
 fn router(resolved: &Resolved, shards: u16) -> Router {
     let mut options = resolved.router.clone();
     (options.shards, options.hash_seed) = (shards, chance());
-    Router::new(options)
+    let router = Router::new(options);
+    router.set_retained_life(Arc::new(resolved.retained.clone()));
+    router
 }
 
 /// A number that nobody can guess: the keys of the standard library's hashes come from the system.

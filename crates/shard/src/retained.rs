@@ -52,7 +52,8 @@ impl<T: Send> Shard<T> {
             }
             return durable;
         }
-        let message = Message::new(view, &mut self.building);
+        let expires_at = self.router.retained_end(view.topic, view.expires_at, self.now);
+        let message = Message::new(&MessageView { expires_at, ..*view }, &mut self.building);
         let kept = durable.then(|| message.clone());
         let outcome = self.router.retain(message); // [MQTT-3.3.1-5]
         let refused = outcome.refused.is_some();

@@ -173,6 +173,7 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             None => draft.unreadable(entry.at, key, "a filter, an expression and a topic"),
         },
         "retainer.expiry_interval" if matches!(text.as_str(), "0" | "0s" | "") => draft.mapped(entry.at),
+        "retainer.expiry_interval" => setting(draft, &entry, "retained.expiry", written::seconds(&text)),
         "retainer.storage_type" if text != "ram" => draft.mapped(entry.at),
         key => match families::of(key) {
             Some((severity, reason)) => {

@@ -151,6 +151,7 @@ fn retainer(entry: &Entry, rest: &[&str], used: bool, draft: &mut Draft) {
             amount(entry, "retained.max_messages", written::count_or_zero(&text), draft);
         }
         ["msg_expiry_interval"] if matches!(text.as_str(), "0" | "0s") => draft.mapped(at),
+        ["msg_expiry_interval"] => amount(entry, "retained.expiry", written::seconds(&text), draft),
         ["backend", "type"] if text == "built_in_database" => draft.mapped(at),
         ["backend", "storage_type"] if text != "ram" => draft.mapped(at),
         rest => {

@@ -53,11 +53,6 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         "retained messages are kept on the disk too; store.durability = \"memory\" keeps nothing there",
     ),
     (
-        "retainer.expiry_interval",
-        Action,
-        "retained messages expire with their own expiry; mqtt.max_message_expiry bounds that of all messages",
-    ),
-    (
         "retainer.stop_publish_clear_msg",
         NotMapped,
         "an empty retained message clears the topic and is published too, as the specification has it",

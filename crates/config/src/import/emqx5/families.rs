@@ -40,11 +40,6 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         Action,
         "retained messages are kept on the disk too; store.durability = \"memory\" keeps nothing there",
     ),
-    (
-        "retainer.msg_expiry_interval",
-        Action,
-        "retained messages expire with their own expiry; mqtt.max_message_expiry bounds that of all messages",
-    ),
     ("retainer.msg_clear_interval", NotMapped, "what has expired is never sent, and its memory comes back by itself"),
     (
         "retainer.stop_publish_clear_msg",

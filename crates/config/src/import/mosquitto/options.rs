@@ -76,7 +76,7 @@ const OPTIONS: &[(&str, Take)] = &[
     ("retain_available", Flag("mqtt.retain_available")),
     (
         "retain_expiry_interval",
-        ToDo("retained messages expire with their own expiry; mqtt.max_message_expiry bounds that of all messages"),
+        ToDo("what has expired goes by itself; retained.expiry gives a life to retained messages that name none"),
     ),
     ("upgrade_outgoing_qos", Own(upgrade)),
     ("retry_interval", Nothing("messages are sent again when a client comes back, never in between")),

@@ -284,3 +284,14 @@ fn topics_for_all_clients_are_taken_over() {
     );
     assert!(on_line(&imported, 4)[0].text.contains("topic 2 is not taken over: topic is no topic filter"));
 }
+
+#[test]
+fn the_expiry_of_retained_messages_is_taken_over() {
+    for (format, text) in
+        [(Format::Emqx5, "retainer.msg_expiry_interval = 2h\n"), (Format::Emqx4, "retainer.expiry_interval = 2h\n")]
+    {
+        let imported = read(format, text);
+        starts(&imported);
+        assert_eq!(value(&imported, "retained.expiry").as_deref(), Some("\"2h\""));
+    }
+}
