@@ -10,7 +10,7 @@ mod rows;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, TableDefinition};
 
 use crate::disk::{Disk, DiskFile};
 use crate::findings::{Findings, OpenFault};
@@ -42,6 +42,8 @@ pub(crate) const VALUES: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefini
 pub(crate) const REFERENCES: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("references");
 /// A message that was copied: where it lies, and how many queue entries refer to it.
 pub(crate) const MOVED: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("moved");
+/// [`MOVED`] at a moment.
+pub(crate) type Moved = ReadOnlyTable<u64, (u64, u64)>;
 
 /// Keys of [`META`].
 pub(crate) const COVERED: &str = "covered";

@@ -93,7 +93,7 @@ impl Looker {
 
     /// A message that a queue refers to.
     pub(crate) fn message(&mut self, moment: &Moment, entry: Entry) -> Result<Option<Message>, Unread> {
-        Ok(self.messages.read(moment, entry)?.message)
+        Ok(self.messages.read(moment, &moment.moved()?, entry)?.message)
     }
 
     pub(crate) fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), Unread> {
@@ -104,9 +104,10 @@ impl Looker {
         // A segment may be copied forward and removed between looking up and reading; then the second look finds the copy.
         for last_try in [false, true] {
             let found = merge::window(&self.shared, session, after, messages_max.max(1), bytes_max)?;
+            let moved = found.moment.moved()?;
             let mut messages = Vec::with_capacity(found.entries.len());
             for entry in &found.entries {
-                messages.push(self.messages.read(&found.moment, *entry)?);
+                messages.push(self.messages.read(&found.moment, &moved, *entry)?);
             }
             let unread = messages.iter().filter(|queued| queued.message.is_none()).count();
             if unread == 0 || last_try {

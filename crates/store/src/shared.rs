@@ -8,7 +8,7 @@ use breakwater_contract::store::{Condition, Health};
 use redb::ReadTransaction;
 
 use crate::disk::Disk;
-use crate::index::{COVERED, Index, META};
+use crate::index::{COVERED, Index, META, MOVED, Moved};
 use crate::log::Span;
 use crate::overlay::Overlay;
 use crate::record::Epoch;
@@ -78,6 +78,13 @@ pub(crate) struct Moment {
     pub index: ReadTransaction,
     pub frozen: Option<Arc<Overlay>>,
     pub spans: Arc<[Span]>,
+}
+
+impl Moment {
+    /// Which messages lie elsewhere. Opened once for all that are read: that costs as much as reading one.
+    pub(crate) fn moved(&self) -> Result<Moved, redb::TableError> {
+        self.index.open_table(MOVED)
+    }
 }
 
 impl Shared {

@@ -8,7 +8,7 @@ use breakwater_contract::store::{Position, Queued};
 
 use super::Unread;
 use crate::disk::DiskFile;
-use crate::index::MOVED;
+use crate::index::Moved;
 use crate::log::{offset_of, path_of};
 use crate::overlay::Entry;
 use crate::record::{Stamped, message_head, stored_message, unpack_terms};
@@ -33,9 +33,9 @@ impl Messages {
     }
 
     /// An entry of a queue, without its message if that is not there any more or is not what was written.
-    pub(super) fn read(&mut self, moment: &Moment, entry: Entry) -> Result<Queued, Unread> {
+    pub(super) fn read(&mut self, moment: &Moment, moved: &Moved, entry: Entry) -> Result<Queued, Unread> {
         let Entry { position: name, len, terms } = entry;
-        let copy = moment.index.open_table(MOVED)?.get(name)?.map(|row| row.value().0);
+        let copy = moved.get(name)?.map(|row| row.value().0);
         let position = copy.unwrap_or(name);
         let wanted = message_head(len, copy.map(|_| name)) + len as usize;
         let behind = moment.spans.partition_point(|span| span.first <= position);
