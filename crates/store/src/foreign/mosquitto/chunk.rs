@@ -27,6 +27,9 @@ impl Layout {
 /// Largest Subscription Identifier.
 const IDENTIFIER_MAX: u32 = 268_435_455;
 
+/// Longest packet, but for its head.
+const PACKET_MAX: u32 = 268_435_455;
+
 /// What is left of a record, or of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields<'a>(pub &'a [u8]);
@@ -70,13 +73,13 @@ impl<'a> Fields<'a> {
 
     fn message_of_5(&mut self, layout: Layout) -> Result<Stored<'a>, String> {
         let (number, expires_s) = (self.u64(layout)?, self.moment(layout)?);
-        let (payload_len, _source_packet_id) = (self.u32()? as usize, self.u16()?);
+        let (payload_len, _source_packet_id) = (self.u32()?, self.u16()?);
         let (publisher_len, user_len, topic_len) = (self.u16()?, self.u16()?, self.u16()?);
         let (_port, qos, retain) = (self.u16()?, self.qos()?, self.byte()? != 0);
         let publisher = self.text(publisher_len, "publisher")?;
         let _user = self.take(usize::from(user_len))?;
         let topic = self.topic(topic_len)?;
-        let payload = self.take(payload_len)?;
+        let payload = self.payload(payload_len)?;
         let properties = self.properties()?;
         Ok(Stored { number, topic, payload, qos, retain, expires_s, publisher, properties })
     }
@@ -93,7 +96,7 @@ impl<'a> Fields<'a> {
         let topic = self.topic(topic_len)?;
         let (qos, retain) = (self.qos()?, self.byte()? != 0);
         let payload_len = self.u32()?;
-        let payload = self.take(payload_len as usize)?;
+        let payload = self.payload(payload_len)?;
         Ok(Stored { number, topic, payload, qos, retain, expires_s: None, publisher, properties: &[] })
     }
 
@@ -253,6 +256,13 @@ impl<'a> Fields<'a> {
         let filter = self.text(len, "filter")?;
         let told = |fault: FilterError| format!("a filter is none ({fault:?})");
         parse_filter(filter).map(|_| filter).map_err(told)
+    }
+
+    fn payload(&mut self, len: u32) -> Result<&'a [u8], String> {
+        if len > PACKET_MAX {
+            return Err(format!("a payload has {len} bytes, more than a packet holds"));
+        }
+        self.take(len as usize)
     }
 
     /// All that is left: checked.

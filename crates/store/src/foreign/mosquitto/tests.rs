@@ -238,6 +238,10 @@ fn damage_is_told_with_its_offset_and_the_rest_is_read() {
             "47: properties do not read: property length runs past the end of the packet",
         ),
         (start().message(7, 0, "x", &[0, 1]), "47: 1 bytes too many in a chunk"),
+        (
+            start().chunk(2, &[&[0; 16], &[0x10, 0, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], b"t"]),
+            "47: a payload has 268435456 bytes, more than a packet holds",
+        ),
         (start().client("", 0, 9), "47: a client identifier is empty"),
         (start().client("a\0", 0, 9), "47: a client identifier is no text in UTF-8"),
         (start().transfer("a", 8, 0, (1, 3), &[]), "47: a message is in flight under packet identifier 0"),
