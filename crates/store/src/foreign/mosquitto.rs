@@ -77,7 +77,7 @@ pub struct Stored<'a> {
 pub struct Client<'a> {
     /// Client identifier.
     pub id: &'a str,
-    /// User name; empty for none. Before 2.0.12 it may be that of another client, if it had none itself.
+    /// User name; empty for none. Before 2.0.16 it may be that of another client, if it had none itself.
     pub user: &'a str,
     /// Session Expiry Interval in seconds.
     pub expiry_s: u32,

@@ -231,7 +231,7 @@ impl<'a> Fields<'a> {
         utf8::check(self.take(usize::from(len))?).map_err(|_| format!("a {what} is no text in UTF-8"))
     }
 
-    /// Versions up to 2.0.11 write, for a client without a user name, that of a client before, and at times with the two bytes of its
+    /// Versions up to 2.0.15 write, for a client without a user name, that of a client before, and at times with the two bytes of its
     /// length exchanged: then some of the memory behind it follows. Such a one is none.
     fn user(&mut self, len: u16) -> Result<&'a str, String> {
         Ok(utf8::check(self.take(usize::from(len))?).unwrap_or_default())
