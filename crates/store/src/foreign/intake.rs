@@ -117,7 +117,7 @@ pub fn take_in(
 /// Sessions of the file, by client identifier: what they are called in the store if they are taken.
 type Sessions<'a> = HashMap<&'a str, Option<SessionNumber>>;
 
-/// A message for a session, and the packet identifier if it is in flight.
+/// A message for a session, and the packet identifier if it is in flight with QoS 2.
 #[derive(Clone, Copy)]
 struct Delivery {
     message: u64,
@@ -270,7 +270,10 @@ impl<'a> Taking<'a, '_> {
         if let Ok(publish) = properties(transfer.properties, &mut self.scratch) {
             publish.subscription_identifiers().for_each(|identifier| identify(&mut terms, identifier));
         }
-        let packet_id = (transfer.stage == Stage::Sent).then_some(transfer.packet_id);
+        let sent = transfer.stage == Stage::Sent;
+        self.taken.in_flight += u64::from(sent);
+        // With QoS 1 it is sent again, under whatever identifier: a broker's own store does not know of these either.
+        let packet_id = (sent && transfer.qos == QoS::ExactlyOnce).then_some(transfer.packet_id);
         Ok(Delivery { message: transfer.message, wanted: Wanted { session, terms }, packet_id })
     }
 
@@ -289,7 +292,6 @@ impl<'a> Taking<'a, '_> {
             let (session, state) = (delivery.wanted.session, OutboundState::Sent);
             let message = Some(MessageAt::InBatch(nth));
             self.batch.put_with(Change::Outbound { session, packet_id, state, message });
-            self.taken.in_flight += 1;
         }
         Ok(())
     }
