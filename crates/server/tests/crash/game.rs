@@ -110,6 +110,14 @@ impl Game {
         for told in self.publishers.iter().map(Publisher::told).chain(self.subscribers.iter().map(Subscriber::told)) {
             let _ = writeln!(text, "{told}");
         }
+        let said = fault.to_string();
+        let concerned = |link: &Link| {
+            let topics = link.name.strip_prefix("publisher-").map(|number| format!("work/{number}/"));
+            said.contains(&link.name) || topics.is_some_and(|topics| said.contains(&topics))
+        };
+        for link in self.links().filter(|link| concerned(link)) {
+            let _ = writeln!(text, "{}", link.traced());
+        }
         if let Some(mut broker) = life {
             let _ = writeln!(text, "the broker says:\n{}", broker.said());
             broker.kill();

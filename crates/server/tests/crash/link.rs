@@ -1,5 +1,6 @@
 //! One session as its client sees it: connections come and go, what is remembered stays.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
@@ -32,7 +33,13 @@ pub(crate) struct Link {
     stream: Option<TcpStream>,
     input: Vec<u8>,
     pub(crate) out: Vec<u8>,
+    /// What it sent and was sent last.
+    trace: VecDeque<String>,
+    began: Instant,
 }
+
+/// Lines of a trace.
+const LINES: usize = 80;
 
 impl Link {
     pub(crate) fn new(name: &str, version: Version, now: Instant) -> Link {
@@ -49,7 +56,22 @@ impl Link {
             stream: None,
             input: Vec::new(),
             out: Vec::new(),
+            trace: VecDeque::new(),
+            began: now,
         }
+    }
+
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.trace.len() == LINES {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{:>9.3} {}", self.began.elapsed().as_secs_f64(), text()));
+    }
+
+    /// What it sent and was sent last, for the report of a fault.
+    pub(crate) fn traced(&self) -> String {
+        let lines: Vec<&str> = self.trace.iter().map(String::as_str).collect();
+        format!("{}, in seconds since the start of the game:\n{}\n", self.name, lines.join("\n"))
     }
 
     pub(crate) fn stream(&self) -> Option<&TcpStream> {
@@ -78,6 +100,8 @@ impl Link {
         }
         self.stream = Some(stream);
         self.connection += 1;
+        let connection = self.connection;
+        self.note(|| format!("CONNECT on connection {connection}"));
         let mut connect = Connect::new(self.version, &self.name);
         connect.clean_start = self.clean;
         connect.keep_alive_s = 0;
@@ -101,6 +125,9 @@ impl Link {
 
     /// The connection is gone, with all that was under way.
     pub(crate) fn lose(&mut self) {
+        if self.stream.is_some() {
+            self.note(|| "the connection is lost".to_owned());
+        }
         self.stream = None;
         self.online = false;
         self.input.clear();
@@ -119,6 +146,7 @@ impl Link {
         }
         self.known = true;
         self.online = true;
+        self.note(|| "CONNACK".to_owned());
         Ok(())
     }
 

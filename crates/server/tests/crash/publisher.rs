@@ -200,6 +200,8 @@ impl Publisher {
             payload: &payload(number, flight.length),
         };
         publish.encode(self.link.version, &mut self.link.out);
+        self.link
+            .note(|| format!("> PUBLISH {topic} {number} with id {}{}", flight.id, if dup { ", DUP" } else { "" }));
     }
 
     pub(crate) fn read(&mut self, ledger: &mut Ledger) -> Result<(), Fault> {
@@ -222,6 +224,7 @@ impl Publisher {
                 self.resend(ledger);
             }
             Packet::PubAck(ack) => {
+                self.link.note(|| format!("< PUBACK {}", ack.packet_id));
                 let at = self.oldest(QoS::AtLeastOnce, ack.packet_id, ack.reason)?;
                 let flight = self.flight.remove(at).expect("it was found there");
                 self.taken_over(flight.what, ledger);
@@ -230,13 +233,17 @@ impl Publisher {
                 encode_pubrel(self.link.version, ack.packet_id, ReasonCode::Success, &mut self.link.out);
             }
             Packet::PubRec(ack) => {
+                self.link.note(|| format!("< PUBREC {}, > PUBREL", ack.packet_id));
                 let at = self.oldest(QoS::ExactlyOnce, ack.packet_id, ack.reason)?;
                 self.flight[at].released = true;
                 self.taken_over(self.flight[at].what, ledger);
                 encode_pubrel(self.link.version, ack.packet_id, ReasonCode::Success, &mut self.link.out);
             }
             Packet::PubComp(ack) => match self.find(ack.packet_id) {
-                Some(at) if self.flight[at].released => drop(self.flight.remove(at)),
+                Some(at) if self.flight[at].released => {
+                    self.link.note(|| format!("< PUBCOMP {}", ack.packet_id));
+                    self.flight.remove(at);
+                }
                 _ => return Err(self.strange("PUBCOMP", ack.packet_id)),
             },
             other => return Err(Fault::Protocol(format!("{} was sent {other:?}", self.link.name))),
@@ -249,6 +256,7 @@ impl Publisher {
         let flight = std::mem::take(&mut self.flight);
         for entry in &flight {
             if entry.released {
+                self.link.note(|| format!("> PUBREL {} again", entry.id));
                 encode_pubrel(self.link.version, entry.id, ReasonCode::Success, &mut self.link.out);
                 continue;
             }

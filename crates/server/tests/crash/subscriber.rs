@@ -80,6 +80,7 @@ impl Subscriber {
         {
             self.link.out.extend_from_slice(bytes);
             self.waiting.pop_front();
+            self.link.note(|| "> an acknowledgement that was held back".to_owned());
         }
         self.link.flush();
     }
@@ -112,6 +113,8 @@ impl Subscriber {
             Packet::Publish(publish) => self.on_publish(&publish, ledger)?,
             Packet::PubRel(ack) => {
                 let known = self.held.remove(&ack.packet_id).is_some();
+                self.link
+                    .note(|| format!("< PUBREL {}{}", ack.packet_id, if known { "" } else { ", which is unknown" }));
                 let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
                 let version = self.link.version;
                 self.answer(|out| encode_pubcomp(version, ack.packet_id, reason, out));
@@ -122,6 +125,12 @@ impl Subscriber {
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>, ledger: &mut Ledger) -> Result<(), Fault> {
+        let known = number_of(publish.payload).unwrap_or(0);
+        let dup = if publish.dup { ", DUP" } else { "" };
+        self.link.note(|| {
+            let Publish { topic, packet_id, qos, .. } = publish;
+            format!("< PUBLISH {topic} {known} with id {packet_id}, QoS {}{dup}", *qos as u8)
+        });
         let name = &self.link.name;
         let (topic, number) = match (ledger.topic(publish.topic), number_of(publish.payload)) {
             (Some(topic), Some(number)) => (topic, number),
@@ -163,6 +172,7 @@ impl Subscriber {
         let late = self.lazy_ms > 0 && self.chance.percent(30);
         let delay = if late { self.chance.ms(0, self.lazy_ms) } else { std::time::Duration::ZERO };
         if self.waiting.is_empty() && !late {
+            self.link.note(|| "> its acknowledgement".to_owned());
             self.link.out.extend_from_slice(&bytes);
         } else {
             let earliest = self.due_last().unwrap_or_else(Instant::now);
