@@ -212,6 +212,14 @@ table! {
     "Retained messages sent to one new subscriber before others get their turn.",
     node |to, value| to.shard.retained_per_turn = value.number() as u32;
 
+"delayed.max_messages", count(0, NEVER), "100000", Restart,
+    "Messages to `$delayed/SECONDS/TOPIC` that wait to be published, all told; beyond it they are refused. 0: such topics are \
+     ordinary ones.",
+    node |to, value| to.shard.delayed_max = value.number();
+"delayed.max_bytes", bytes(0, 1 << 50), "128MB", Restart,
+    "Bytes of them, all told.",
+    node |to, value| to.shard.delayed_bytes_max = value.number();
+
 "store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", Restart,
     "What is true of a retained message, a session or a subscription before it is acknowledged: the disk has it, or the operating system has it (a power \
      cut may take the last seconds). With `memory` nothing outlasts the process.",

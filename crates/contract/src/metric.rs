@@ -42,6 +42,7 @@ metrics! {
     SharedSubscriptions => "shared_subscriptions", "subscriptions", "Subscriptions of shared groups.";
     Retained => "retained_messages", "messages", "Retained messages.";
     RetainedBytes => "retained_bytes", "bytes", "Bytes of retained messages.";
+    Delayed => "delayed_messages", "messages", "Messages that wait to be published later.";
     QueuedBytes => "queued_bytes", "bytes", "Bytes that wait in queues and buffers for clients.";
     StoreCondition => "store_condition", "state", "How the store is: 0 well, 1 its disk is full, 2 its disk fails.";
     StoreBytes => "store_bytes", "bytes", "Bytes of the store on the disk.";
@@ -96,6 +97,8 @@ metrics! {
     DroppedGone => "messages_dropped_gone_total", "messages", "Deliveries to a session that had ended meanwhile.";
     MatchesTruncated => "matches_truncated_total", "messages", "Publications that may have missed subscribers because their match met too many filters.";
     RetainedRefused => "retained_refused_total", "messages", "Retained messages not stored because a limit was reached.";
+    DelayedTaken => "delayed_taken_total", "messages", "Messages taken to be published later.";
+    DelayedRefused => "delayed_refused_total", "messages", "Messages not taken to be published later because a limit was reached.";
     WillsPublished => "wills_published_total", "messages", "Will messages published.";
     SharedBounced => "shared_bounced_total", "messages", "Deliveries of shared subscriptions handed on to another member.";
     AckUnknownId => "acks_unknown_id_total", "packets", "Acknowledgements for packet identifiers that are not in use.";

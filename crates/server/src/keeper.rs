@@ -11,7 +11,7 @@ use breakwater_contract::store::{Condition, Durability, Health};
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_net::{Handle, Origin};
 use breakwater_router::Router;
-use breakwater_shard::{Back, NOBODY, Revived, revive};
+use breakwater_shard::{NOBODY, Revived, revive};
 use breakwater_store::{Embedded, Memory, Options, RealDisk};
 
 use crate::log::{Level, Log};
@@ -24,8 +24,8 @@ pub(crate) struct Keeper {
     store: Mutex<Option<Arc<dyn Store>>>,
     pub(crate) durability: Lasting,
     pub(crate) lent: Lent,
-    /// Sessions that were found, until the shards take them.
-    sessions: Mutex<Vec<Back>>,
+    /// What was found, until the shards take it.
+    revived: Mutex<Revived>,
     relay: Arc<Relay>,
     mouth: Mouth,
 }
@@ -58,8 +58,8 @@ impl Keeper {
         if durability == Lasting::Memory {
             mouth.say(Level::Info, "store: in memory: nothing outlasts this process (store.durability)");
             let store: Arc<dyn Store> = Arc::new(Memory::new(Arc::clone(&relay) as Arc<_>));
-            let (store, lent, sessions) = (Mutex::new(Some(store)), Lent::nothing(), Mutex::default());
-            return Ok(Self { store, durability, lent, sessions, relay, mouth });
+            let (store, lent, revived) = (Mutex::new(Some(store)), Lent::nothing(), Mutex::default());
+            return Ok(Self { store, durability, lent, revived, relay, mouth });
         }
         let folder = data.join("store");
         let failed = |what: &dyn std::fmt::Display| format!("store: {}: {what}", folder.display());
@@ -81,15 +81,15 @@ impl Keeper {
         let revived = revive(&store, router, now, origin.unix_ms() + now.0).map_err(|fault| failed(&fault))?;
         let level = if store.health().damages > 0 || revived.refused > 0 { Level::Warn } else { Level::Info };
         mouth.say(level, &found(&folder, &revived, &store.health(), began.elapsed()));
-        let sessions = Mutex::new(revived.sessions);
+        let revived = Mutex::new(revived);
         let store = Arc::new(store);
         let lent = Lent::new(&store);
-        Ok(Self { store: Mutex::new(Some(store)), durability, lent, sessions, relay, mouth })
+        Ok(Self { store: Mutex::new(Some(store)), durability, lent, revived, relay, mouth })
     }
 
-    /// Sessions that were found; the first who asks gets them.
-    pub(crate) fn sessions(&self) -> Vec<Back> {
-        std::mem::take(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What was found; the first who asks gets it.
+    pub(crate) fn revived(&self) -> Revived {
+        std::mem::take(&mut self.revived.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// For the shards.
@@ -189,9 +189,12 @@ fn options(settings: &StoreSettings, origin: Origin, salt: u64) -> Options {
 
 /// One line on what a start has found.
 fn found(folder: &Path, revived: &Revived, health: &Health, took: Duration) -> String {
-    let Revived { sessions, retained, expired, refused } = revived;
+    let Revived { sessions, delayed, retained, expired, refused } = revived;
     let (sessions, folder) = (sessions.len(), folder.display());
     let mut text = format!("store: {retained} retained messages and {sessions} sessions restored from {folder}");
+    if !delayed.is_empty() {
+        text += &format!(", {} messages wait to be published later", delayed.len());
+    }
     if *expired > 0 {
         text += &format!(", {expired} messages had expired");
     }

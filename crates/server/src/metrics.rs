@@ -82,6 +82,7 @@ fn value(seen: &Seen<'_>, gauge: Gauge) -> u64 {
         Gauge::SharedSubscriptions => seen.counts.shared_subscriptions,
         Gauge::Retained => seen.counts.retained,
         Gauge::RetainedBytes => seen.counts.retained_bytes,
+        Gauge::Delayed => seen.pages.delayed(),
         Gauge::QueuedBytes => seen.pages.held_bytes(),
         Gauge::StoreCondition => match seen.store.condition {
             Condition::Well => 0,

@@ -193,7 +193,7 @@ fn setup(
     shards: u16,
 ) -> Setup {
     let options = breakwater_shard::Options { durability: keeper.promises(), ..resolved.shard.clone() };
-    let seed = chance();
+    let (seed, revived) = (chance(), keeper.revived());
     Setup {
         id: 0,
         shards,
@@ -205,7 +205,7 @@ fn setup(
         authorizer: Arc::new(breakwater_auth::Open),
         pages,
         store: keeper.store(),
-        returning: Arc::new(Returning::new(keeper.sessions(), seed, shards)),
+        returning: Arc::new(Returning::new(revived.sessions, revived.delayed, seed, shards)),
     }
 }
 

@@ -14,6 +14,7 @@ use breakwater_session::{Session, StoredWill, refuse};
 
 use crate::admit::Entrant;
 use crate::conn::{Cause, NONE, hold};
+use crate::delayed::Delayed;
 use crate::driver::Driver;
 use crate::durable::Promise;
 use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
@@ -50,23 +51,29 @@ pub struct Back {
     pub(crate) will_at: Instant,
 }
 
-/// Sessions on their way to their shards. Each shard takes its own once, when it is built.
+/// Sessions, and messages that are to be published later, on their way to their shards. Each shard takes its own once, when it is
+/// built.
 #[derive(Debug, Default)]
-pub struct Returning(Mutex<Vec<Vec<Back>>>);
+pub struct Returning(Mutex<Vec<Home>>);
+
+type Home = (Vec<Back>, Vec<Delayed>);
 
 impl Returning {
-    /// Sorts them by their homes.
+    /// Sorts sessions by their homes; messages can be anywhere.
     #[must_use]
-    pub fn new(sessions: Vec<Back>, seed: u64, shards: u16) -> Self {
-        let mut homes: Vec<Vec<Back>> = (0..shards).map(|_| Vec::new()).collect();
+    pub fn new(sessions: Vec<Back>, delayed: Vec<Delayed>, seed: u64, shards: u16) -> Self {
+        let mut homes: Vec<Home> = (0..shards).map(|_| Home::default()).collect();
         for back in sessions {
             let home = home_of(seed, shards, &back.session.row.client_id);
-            homes[usize::from(home)].push(back);
+            homes[usize::from(home)].0.push(back);
+        }
+        for (home, delayed) in (0..homes.len()).cycle().zip(delayed) {
+            homes[home].1.push(delayed);
         }
         Self(Mutex::new(homes))
     }
 
-    fn take(&self, shard: u16) -> Vec<Back> {
+    fn take(&self, shard: u16) -> Home {
         let mut homes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         homes.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
     }
@@ -233,9 +240,11 @@ impl<T: Send> Shard<T> {
 
     /// Takes in what a start has found: nobody is connected, everything is subscribed.
     pub(crate) fn take_back(&mut self, returning: &Returning) {
-        for back in returning.take(self.id) {
+        let (sessions, delayed) = returning.take(self.id);
+        for back in sessions {
             self.take_one_back(back);
         }
+        self.take_delayed(delayed);
     }
 
     fn take_one_back(&mut self, back: Back) {

@@ -14,6 +14,7 @@
 mod admit;
 mod auto_subscribe;
 mod conn;
+mod delayed;
 mod deliver;
 mod driver;
 mod durable;
@@ -50,6 +51,7 @@ mod wills;
 
 pub use auto_subscribe::{AutoSubscribe, AutoSubscription};
 pub use conn::Cause;
+pub use delayed::Delayed;
 pub use driver::{Driver, Event, Peer, ReadOutcome, Ready, ShardId, WriteOutcome};
 pub use lasting::{Back, Returning};
 pub use mail::{Batch, Control, Mail};

@@ -29,6 +29,10 @@ pub struct Options {
     pub wills_on_shutdown: bool,
     /// Retained messages sent to one subscriber in one turn.
     pub retained_per_turn: u32,
+    /// Messages that may wait to be published later, at all shards together; 0: topics below `$delayed/` are ordinary ones.
+    pub delayed_max: u64,
+    /// Bytes of them.
+    pub delayed_bytes_max: u64,
     /// Name of this node in `$SYS`.
     pub node: Box<str>,
     /// What an acknowledgement promises of what has to outlast the process.
@@ -79,6 +83,8 @@ impl Default for Options {
             sys_for_all: false,
             wills_on_shutdown: true,
             retained_per_turn: 256,
+            delayed_max: 100_000,
+            delayed_bytes_max: 128 << 20,
             node: "breakwater".into(),
             durability: Durability::default(),
         }

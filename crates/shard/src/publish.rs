@@ -15,6 +15,10 @@ use crate::route::{Run, deliveries_in};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
 
+const TOO_LONG: &str = "the topic is longer or deeper than allowed";
+const NO_DELAY: &str =
+    "a message to be delayed has a topic of the form $delayed/SECONDS/TOPIC, with at most 4294967 seconds";
+
 /// Topics that belong to the broker: clients read them at most.
 pub(crate) fn is_reserved(topic: &str) -> bool {
     const RESERVED: [&str; 3] = ["$SYS", "$share", "$queue"];
@@ -132,6 +136,16 @@ impl<T: Send> Shard<T> {
         };
         let outcome = self.rewrite(slot, Use::Publish, topic.split_at(mount.min(topic.len())), rewritten);
         let topic = if outcome == Outcome::Rewritten { rewritten.as_str() } else { topic };
+        let delayed = self.delayed(topic.get(mount..).unwrap_or_default());
+        let whole;
+        let topic = match delayed {
+            Some(Ok((_, name))) if mount > 0 => {
+                whole = format!("{}{name}", &topic[..mount]);
+                whole.as_str()
+            }
+            Some(Ok((_, name))) => name,
+            _ => topic,
+        };
         // Asked first: nothing may have happened yet if the packet has to wait.
         let Some(denied) = self.permit_publish(slot, topic, mount, publish) else { return Ok(false) };
         self.count_publish(slot, publish.qos);
@@ -147,14 +161,19 @@ impl<T: Send> Shard<T> {
                 return Ok(true);
             }
         }
-        let (reason, lasting) = match denied {
-            Some(reason) => (reason, false), // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
-            None => self.accept_publish(driver, slot, topic, publish, spend),
+        let (reason, lasting) = match (denied, delayed) {
+            // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
+            (Some(reason), _) | (None, Some(Err(reason))) => (reason, false),
+            (None, Some(Ok((due, _)))) => {
+                let profile = self.conns.get(slot).map_or(0, |conn| conn.profile);
+                self.hold_back((session, profile), topic, publish, due)
+            }
+            (None, None) => self.accept_publish(driver, slot, topic, publish, spend),
         };
         if publish.qos == QoS::AtMostOnce {
             return match reason {
                 ReasonCode::TopicNameInvalid => {
-                    Err(Cause::NotPermitted(reason, "the topic is longer or deeper than allowed"))
+                    Err(Cause::NotPermitted(reason, if delayed.is_some() { NO_DELAY } else { TOO_LONG }))
                 }
                 _ => Ok(true),
             };
@@ -340,11 +359,15 @@ impl<T: Send> Shard<T> {
 
     /// When a message with this expiry interval ends, under the publisher's maximum.
     pub(crate) fn deadline_of(&self, expiry_s: Option<u32>, profile: u16) -> Option<Instant> {
-        let bounded = match (expiry_s, self.profiles.limits(profile).message_expiry_max_s) {
+        self.bounded_expiry(expiry_s, profile).map(|seconds| later(self.now, u64::from(seconds) * 1000))
+    }
+
+    /// An expiry interval under the publisher's maximum.
+    pub(crate) fn bounded_expiry(&self, expiry_s: Option<u32>, profile: u16) -> Option<u32> {
+        match (expiry_s, self.profiles.limits(profile).message_expiry_max_s) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
-        };
-        bounded.map(|seconds| later(self.now, u64::from(seconds) * 1000))
+        }
     }
 
     /// PUBACK, PUBREC or PUBCOMP: the session takes note, and may send more once the turn ends.

@@ -5,6 +5,7 @@ use breakwater_contract::store::{Change, Durability, Restored, Store, Submitted}
 use breakwater_proto::{Instant, Message, MessageView};
 use breakwater_router::Router;
 
+use crate::delayed::{self, Delayed};
 use crate::lasting::Back;
 use crate::starts::Starts;
 
@@ -13,6 +14,8 @@ use crate::starts::Starts;
 pub struct Revived {
     /// Sessions, for [`Returning`](crate::Returning).
     pub sessions: Vec<Back>,
+    /// Messages that are to be published later, for the same.
+    pub delayed: Vec<Delayed>,
     /// Retained messages that are back.
     pub retained: u64,
     /// Those that have expired meanwhile.
@@ -55,6 +58,10 @@ pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) ->
             }
         }
         Restored::Session(session) => revived.sessions.push(Back::new(*session, now, unix_ms)),
+        Restored::Value { table, key, value } if *table == *delayed::TABLE => {
+            // One of a later form, or not as it was written, stays where it is.
+            revived.delayed.extend(Delayed::from_row(&key, &value, &mut building));
+        }
         Restored::Value { table, key, value } => starts.see_value(&table, &key, &value),
     })?;
     revived.expired = expired.len() as u64;

@@ -8,6 +8,7 @@ use breakwater_contract::Metric;
 use breakwater_proto::{FilterKind, matches, parse_filter, topic};
 use regex::{CaptureLocations, Regex, RegexBuilder};
 
+use crate::delayed::is_delayed;
 use crate::mount::is_nameless;
 use crate::publish::is_reserved;
 use crate::shard::Shard;
@@ -219,7 +220,8 @@ impl crate::profile::Profiles {
         let usable = topic::within(out, &limits)
             && match used {
                 Use::Publish => {
-                    let own = is_reserved(rewritten) || (!mount.is_empty() && is_nameless(rewritten));
+                    let own = is_reserved(rewritten)
+                        || (!mount.is_empty() && is_nameless(rewritten) && !is_delayed(rewritten));
                     !own && topic::check(rewritten).is_ok()
                 }
                 Use::Subscribe => matches!(parse_filter(rewritten), Ok(FilterKind::Plain(_))),

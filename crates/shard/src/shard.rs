@@ -13,6 +13,7 @@ use breakwater_session::{Drops, Link, Session};
 use hashbrown::HashTable;
 
 use crate::conn::{Cause, Conn, NONE, Phase, hold};
+use crate::delayed::Waiting;
 use crate::driver::{Driver, Peer, Ready, ShardId};
 use crate::durable::Durable;
 use crate::egress::Pool;
@@ -137,6 +138,8 @@ pub struct Shard<T: Send> {
     /// Batch of each neighbour that is half done.
     pub(crate) inbox: Vec<Option<Progress>>,
     pub(crate) jobs: VecDeque<Job>,
+    /// Messages that are to be published later.
+    pub(crate) waiting: Waiting,
     /// Retained messages that sessions still wait for, by slot.
     pub(crate) owed: BTreeMap<u32, Owed>,
     /// Those of them that can be served, each once.
@@ -240,6 +243,7 @@ impl<T: Send> Shard<T> {
             spare: Vec::new(),
             inbox: (0..shards).map(|_| None).collect(),
             jobs: VecDeque::new(),
+            waiting: Waiting::default(),
             owed: BTreeMap::new(),
             retained: VecDeque::new(),
             completions: VecDeque::new(),
@@ -393,6 +397,9 @@ impl<T: Send> Shard<T> {
                 self.ingress_guarded(driver, slot);
             }
         }
+        if self.waiting.due_unix_ms().is_some() {
+            more |= self.publish_delayed(driver);
+        }
         let waiting_retained = self.work_retained(&mut more);
         self.periodic(driver);
         if self.durable.is_due(self.now) || self.stopping {
@@ -403,6 +410,9 @@ impl<T: Send> Shard<T> {
         more |= !self.again.is_empty() || !self.jobs.is_empty() || !self.dirty.is_empty();
         let mut next = self.wheel.next().map_or(self.next_page, |timer| timer.min(self.next_page));
         next = next.min(self.durable.due());
+        if let Some(due) = self.waiting.due_unix_ms() {
+            next = next.min(later(self.now, due.saturating_sub(self.unix_ms)));
+        }
         if !self.paused.is_empty() || waiting_retained {
             next = next.min(later(self.now, 1));
         }

@@ -8,6 +8,7 @@ use breakwater_router::{PackedGrant, RouterCounts, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
 use crate::conn::NONE;
+use crate::delayed::Totals;
 use crate::driver::Driver;
 use crate::shard::{Shard, later};
 
@@ -29,7 +30,11 @@ pub struct ShardPage {
 
 /// One page per shard.
 #[derive(Debug)]
-pub struct Pages(Vec<ShardPage>);
+pub struct Pages {
+    shards: Vec<ShardPage>,
+    /// Messages that are to be published later.
+    pub(crate) delayed: Totals,
+}
 
 impl Pages {
     /// Pages for so many shards.
@@ -42,37 +47,43 @@ impl Pages {
             held_bytes: AtomicU64::new(0),
             clients_max: AtomicU64::new(0),
         };
-        Self((0..shards).map(|_| page()).collect())
+        Self { shards: (0..shards).map(|_| page()).collect(), delayed: Totals::default() }
     }
 
     /// Sum of a counter over all shards, as of their last pages.
     #[must_use]
     pub fn total(&self, metric: Metric) -> u64 {
-        self.0.iter().map(|page| page.counters[metric as usize].load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|page| page.counters[metric as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// Messages that wait to be published later.
+    #[must_use]
+    pub fn delayed(&self) -> u64 {
+        self.delayed.count()
     }
 
     /// Connected clients.
     #[must_use]
     pub fn clients(&self) -> u64 {
-        self.0.iter().map(|page| page.clients.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|page| page.clients.load(Ordering::Relaxed)).sum()
     }
 
     /// Most clients at once: the sum of each shard's own maximum, so rather too high than too low.
     #[must_use]
     pub fn clients_max(&self) -> u64 {
-        self.0.iter().map(|page| page.clients_max.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|page| page.clients_max.load(Ordering::Relaxed)).sum()
     }
 
     /// Sessions, connected or not.
     #[must_use]
     pub fn sessions(&self) -> u64 {
-        self.0.iter().map(|page| page.sessions.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|page| page.sessions.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes in queues and blocked out buffers.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.0.iter().map(|page| page.held_bytes.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|page| page.held_bytes.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -89,7 +100,7 @@ impl<T: Send> Shard<T> {
         }
         self.next_page = later(self.now, PAGE_MS);
         self.collect_drops();
-        let page = &self.pages.0[self.id as usize];
+        let page = &self.pages.shards[self.id as usize];
         for metric in Metric::ALL {
             page.counters[*metric as usize].store(self.counters.get(*metric), Ordering::Relaxed);
         }

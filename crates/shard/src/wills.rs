@@ -20,6 +20,10 @@ impl<T: Send> Shard<T> {
         if !breakwater_proto::topic::within(whole.as_deref().unwrap_or(topic), &limits) {
             return Some(ReasonCode::TopicNameInvalid);
         }
+        if self.delayed(topic).is_some() {
+            // It has a delay of its own, where there is one.
+            return Some(ReasonCode::TopicNameInvalid);
+        }
         if is_reserved(topic) || (whole.is_some() && is_nameless(topic)) {
             return Some(ReasonCode::NotAuthorized);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_proto::Instant;
 use breakwater_router::Router;
-use breakwater_shard::Back;
+use breakwater_shard::Revived;
 use breakwater_store::{Engine, Options, SimulatedDisk};
 
 /// A store without threads of its own.
@@ -15,8 +15,8 @@ pub(crate) struct Stored {
     answers: Arc<Answers>,
     /// Nothing is written.
     pub(crate) halted: bool,
-    /// Sessions that it held.
-    pub(crate) sessions: Vec<Back>,
+    /// What it held.
+    pub(crate) revived: Revived,
 }
 
 /// Answers that no shard has yet.
@@ -38,8 +38,8 @@ impl Stored {
         let engine = Engine::open(disk, options, Arc::clone(&answers) as Arc<_>, Box::new(|_| {}));
         let engine = Arc::new(engine.expect("a simulated disk that can be read"));
         let revived = breakwater_shard::revive(&*engine, router, now, epoch_unix_ms + now.0);
-        let sessions = revived.expect("a store that can be read").sessions;
-        Self { engine, answers, halted: false, sessions }
+        let revived = revived.expect("a store that can be read");
+        Self { engine, answers, halted: false, revived }
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {

@@ -92,8 +92,8 @@ impl World {
         let epoch_unix_ms = START_UNIX_MS + plan.later_ms - START.0;
         let mut stored = plan.disk.as_ref().map(|disk| Stored::open(disk, epoch_unix_ms, &router, START));
         let store = stored.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<dyn Store>, Stored::store);
-        let sessions = stored.as_mut().map(|stored| std::mem::take(&mut stored.sessions)).unwrap_or_default();
-        let returning = Arc::new(Returning::new(sessions, plan.seed, plan.shards));
+        let revived = stored.as_mut().map(|stored| std::mem::take(&mut stored.revived)).unwrap_or_default();
+        let returning = Arc::new(Returning::new(revived.sessions, revived.delayed, plan.seed, plan.shards));
         let setup = |id| Setup {
             id,
             shards: plan.shards,

@@ -11,7 +11,7 @@ use super::place::Entry;
 
 pub(super) use limits::{Scope, limit};
 pub(super) use listener::{Listener, listener, listeners};
-pub(super) use topics::{auto_subscribe, rewrites};
+pub(super) use topics::{auto_subscribe, delayed, rewrites};
 
 /// Zones that are taken over, as many as our file may have.
 const ZONES_MAX: usize = 250;

@@ -160,6 +160,9 @@ fn other(entry: Entry, found: &mut Found, draft: &mut Draft) {
             setting(draft, &entry, "retained.max_messages", written::count_or_zero(&text))
         }
         "retainer.max_payload_size" => setting(draft, &entry, "retained.max_payload", written::size(&text)),
+        "delayed.enable" | "delayed.max_delayed_messages" => {
+            emqx::delayed(draft, entry.key.trim_start_matches("delayed."), &entry);
+        }
         key if subscription(key).is_some() => {
             let (number, name) = subscription(key).map_or(("", ""), |parts| parts);
             let entry = Entry { name: name.to_owned(), ..entry.clone() };

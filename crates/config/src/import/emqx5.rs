@@ -91,6 +91,7 @@ fn sort(leaf: Leaf, key: &str, found: &mut Found, draft: &mut Draft) {
             let topics: Vec<_> = entry.blocks().iter().map(|block| (at, block.clone())).collect();
             emqx::auto_subscribe(draft, key, &topics);
         }
+        ["delayed", name] => emqx::delayed(draft, name, &entry),
         ["rewrite"] if entry.given == Given::List(Vec::new()) => draft.mapped(at),
         ["rewrite"] if !entry.blocks().is_empty() => {
             let rules: Vec<_> = entry.blocks().iter().map(|block| (at, block.clone())).collect();

@@ -323,3 +323,18 @@ fn an_operator_lists_shows_and_removes_retained_messages() {
     assert!(!table.contains("gone/a") && table.lines().count() == 4, "{table}");
     broker.kill();
 }
+
+#[test]
+fn a_delayed_message_is_published_after_kill_9() {
+    let place = Directory::new("delayed");
+    let broker = place.start();
+    retain(&broker, "$delayed/1/kept/late", "here");
+    broker.kill();
+    let broker = place.start();
+    let mut command = breakwater();
+    command.args(["sub", "-h", "127.0.0.1", "-p", &broker.port.to_string(), "-F", "%t=%p", "-t", "kept/#", "-C", "1"]);
+    // Live or retained, whichever is first.
+    let client = Program::start(&mut command);
+    client.line(|line| line == "kept/late=here");
+    broker.kill();
+}

@@ -1,12 +1,33 @@
 //! Rules for topics that both generations have.
 
-use super::super::draft::{At, Draft};
-use super::super::place::Block;
+use super::super::draft::{Amount, At, Draft};
+use super::super::place::{Block, Entry};
+use super::super::written;
 use crate::{Value, rules};
 
 /// Authorization is asked about another name than there.
 const AUTHORIZATION: &str =
     "authorization is asked about the topic that a rule makes, where EMQX asks about the one before";
+
+/// Messages that are published later.
+pub(in super::super) fn delayed(draft: &mut Draft, name: &str, entry: &Entry) {
+    const OURS: &str = "delayed.max_messages";
+    let off = draft.get(&["delayed", "max_messages"]).is_some_and(|value| value.as_integer() == Some(0));
+    match (name, entry.flag(), written::count(&entry.text())) {
+        ("enable", Some(true), _) => draft.mapped(entry.at),
+        ("enable", Some(false), _) => draft.setting(entry.at, &entry.key, None, OURS, &Amount::Number(0)),
+        ("max_delayed_messages", _, _) if off => draft.mapped(entry.at),
+        ("max_delayed_messages", _, Some(Amount::Number(0))) => {
+            draft.changed(
+                entry.at,
+                &entry.key,
+                "there is always a bound: that of delayed.max_messages, 100000 unless you set it",
+            );
+        }
+        ("max_delayed_messages", _, Some(amount)) => draft.setting(entry.at, &entry.key, None, OURS, &amount),
+        _ => draft.unreadable(entry.at, &entry.key, "true, false or a number"),
+    }
+}
 
 /// Topics that every client is subscribed to, each with the lines that it stands on.
 pub(in super::super) fn auto_subscribe(draft: &mut Draft, key: &str, written: &[(At, Block)]) {

@@ -74,7 +74,11 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         "rules for topics are not understood in this form; write them as [[rewrite.rules]] by hand",
     ),
     ("module.", NotMapped, "modules of EMQX can't be loaded"),
-    ("delayed.", NotMapped, "messages are not delayed yet"),
+    (
+        "delayed.",
+        NotMapped,
+        "of messages that are published later only the number can be bounded: delayed.max_messages",
+    ),
     ("sysmon.", NotMapped, ERLANG),
     ("os_mon.", NotMapped, "alarms about the machine belong to what watches it"),
     ("vm_mon.", NotMapped, ERLANG),

@@ -81,7 +81,7 @@ const FAMILIES: &[(&str, Severity, &str)] = &[
         Action,
         "limits of this old form are not read: say them as messages_rate_in, bytes_rate_in and accept_rate of listeners",
     ),
-    ("delayed", Action, "messages are not delayed yet: a topic that starts with $delayed/ is an ordinary one"),
+    ("delayed", Action, "of messages that are published later only the number can be bounded: delayed.max_messages"),
     ("rewrite", Action, "rules for topics are not understood in this form; write them as [[rewrite.rules]] by hand"),
     (
         "auto_subscribe",

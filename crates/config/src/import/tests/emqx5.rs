@@ -295,3 +295,18 @@ fn the_expiry_of_retained_messages_is_taken_over() {
         assert_eq!(value(&imported, "retained.expiry").as_deref(), Some("\"2h\""));
     }
 }
+
+#[test]
+fn bounds_of_delayed_messages_are_taken_over() {
+    for (text, wanted) in [
+        ("delayed { enable = true, max_delayed_messages = 5 }\n", Some("5")),
+        ("delayed.enable = false\ndelayed.max_delayed_messages = 5\n", Some("0")),
+        ("delayed.max_delayed_messages = 0\n", None),
+    ] {
+        let imported = read(Format::Emqx5, text);
+        starts(&imported);
+        assert_eq!(value(&imported, "delayed.max_messages").as_deref(), wanted, "{text}");
+    }
+    let imported = read(Format::Emqx4, "delayed.enable = false\ndelayed.max_delayed_messages = 5\n");
+    assert_eq!(value(&imported, "delayed.max_messages").as_deref(), Some("0"));
+}
