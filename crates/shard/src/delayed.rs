@@ -44,9 +44,11 @@ pub struct Delayed {
 }
 
 /// Those of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiting {
     messages: BTreeMap<Key, Delayed>,
+    /// When the first one is due; [`u64::MAX`] while there is none. What a turn looks at.
+    pub(crate) due_unix_ms: u64,
     /// Given to the last one.
     number: u64,
 }
@@ -136,10 +138,24 @@ impl Delayed {
     }
 }
 
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { messages: BTreeMap::new(), due_unix_ms: u64::MAX, number: 0 }
+    }
+}
+
 impl Waiting {
-    /// When the first one is due.
-    pub(crate) fn due_unix_ms(&self) -> Option<u64> {
-        self.messages.first_key_value().map(|((due, _), _)| *due)
+    fn insert(&mut self, delayed: Delayed) {
+        self.due_unix_ms = self.due_unix_ms.min(delayed.key.0);
+        self.messages.insert(delayed.key, delayed);
+    }
+
+    /// The first one, if it is due.
+    fn take_due(&mut self, unix_ms: u64) -> Option<Delayed> {
+        let first = self.messages.first_entry().filter(|first| first.key().0 <= unix_ms);
+        let taken = first.map(|first| first.remove());
+        self.due_unix_ms = self.messages.first_key_value().map_or(u64::MAX, |((due, _), _)| *due);
+        taken
     }
 
     /// A place behind all that came before. The time is in it, so that no start gives one that another start has given.
@@ -197,7 +213,7 @@ impl<T: Send> Shard<T> {
             let change = Change::Value { table: TABLE.into(), key, value };
             self.record(change, delayed.bytes(), publish.qos != QoS::AtMostOnce);
         }
-        self.waiting.messages.insert(delayed.key, delayed);
+        self.waiting.insert(delayed);
         (ReasonCode::Success, durable)
     }
 
@@ -205,18 +221,14 @@ impl<T: Send> Shard<T> {
     pub(crate) fn take_delayed(&mut self, delayed: Vec<Delayed>) {
         for delayed in delayed {
             self.pages.delayed.add(delayed.bytes() as u64);
-            self.waiting.messages.insert(delayed.key, delayed);
+            self.waiting.insert(delayed);
         }
     }
 
     /// Publishes what is due, some per turn. Answers whether any of it is left.
     pub(crate) fn publish_delayed<D: Driver<Transport = T>>(&mut self, driver: &mut D) -> bool {
-        let is_due = |shard: &Self| shard.waiting.due_unix_ms().is_some_and(|due| due <= shard.unix_ms);
         for _ in 0..PER_TURN {
-            if !is_due(self) {
-                return false;
-            }
-            let Some((_, delayed)) = self.waiting.messages.pop_first() else { return false };
+            let Some(delayed) = self.waiting.take_due(self.unix_ms) else { return false };
             self.pages.delayed.release(delayed.bytes() as u64);
             let mut view = delayed.message.view();
             view.expires_at = delayed.expiry_s.map(|seconds| later(self.now, u64::from(seconds) * 1000));
@@ -226,7 +238,7 @@ impl<T: Send> Shard<T> {
                 self.record(change, OVERHEAD, false);
             }
         }
-        is_due(self)
+        self.waiting.due_unix_ms <= self.unix_ms
     }
 }
 

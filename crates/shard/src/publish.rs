@@ -28,14 +28,6 @@ pub(crate) fn is_reserved(topic: &str) -> bool {
             .any(|name| topic.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-/// Scratch of one PUBLISH: its topic, where that is not the one in the packet.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    /// Named by an alias, or below a mountpoint.
-    aliased: String,
-    rewritten: String,
-}
-
 impl<T: Send> Shard<T> {
     /// Name of the session of a connection.
     pub(crate) fn subscriber_of(&self, session: u32) -> Subscriber {
@@ -108,9 +100,12 @@ impl<T: Send> Shard<T> {
         if publish.qos == QoS::AtMostOnce {
             check_publish(publish, self.limits_of(slot))?;
         }
-        let mut names = std::mem::take(&mut self.names);
-        let result = self.on_publish_checked(driver, slot, publish, spend, &mut names);
-        self.names = names;
+        let (mut topic, mut rewritten) = (std::mem::take(&mut self.topic), String::new());
+        let result = self.on_publish_checked(driver, slot, publish, spend, &mut topic, &mut rewritten);
+        self.topic = topic;
+        if rewritten.capacity() > 0 {
+            self.rewritten = rewritten;
+        }
         result
     }
 
@@ -120,10 +115,12 @@ impl<T: Send> Shard<T> {
         slot: u32,
         publish: &Publish<'_>,
         spend: &mut Spend,
-        Scratch { aliased, rewritten }: &mut Scratch,
+        aliased: &mut String,
+        rewritten: &mut String,
     ) -> Result<bool, Cause> {
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
         let (session, mount) = (conn.session, usize::from(conn.link.mount()));
+        let single = conn.flags.marks.has(mark::SINGLE);
         let topic = if publish.topic_alias.is_some() || mount > 0 {
             aliased.clear();
             if mount > 0 {
@@ -134,9 +131,14 @@ impl<T: Send> Shard<T> {
         } else {
             publish.topic
         };
-        let outcome = self.rewrite(slot, Use::Publish, topic.split_at(mount.min(topic.len())), rewritten);
+        let mut outcome = Outcome::Same;
+        if single {
+            std::mem::swap(rewritten, &mut self.rewritten);
+            outcome = self.rewrite(slot, Use::Publish, topic.split_at(mount.min(topic.len())), rewritten);
+        }
         let topic = if outcome == Outcome::Rewritten { rewritten.as_str() } else { topic };
-        let delayed = self.delayed(topic.get(mount..).unwrap_or_default());
+        let special = topic.as_bytes().get(mount) == Some(&b'$');
+        let delayed = if special { self.delayed(topic.get(mount..).unwrap_or_default()) } else { None };
         let whole;
         let topic = match delayed {
             Some(Ok((_, name))) if mount > 0 => {

@@ -23,7 +23,6 @@ use crate::mail::Batch;
 use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
-use crate::publish::Scratch;
 use crate::retained::Owed;
 use crate::slab::Slab;
 use crate::sys::Pages;
@@ -153,8 +152,10 @@ pub struct Shard<T: Send> {
     pub(crate) run_ids: Vec<u32>,
     /// Scratch: codes of a SUBACK.
     pub(crate) codes: Vec<u8>,
-    /// Scratch: a topic that is not the one in the packet.
-    pub(crate) names: Scratch,
+    /// Scratch: a topic that came as an alias.
+    pub(crate) topic: String,
+    /// Scratch: a topic that a rule has made.
+    pub(crate) rewritten: String,
     /// Scratch of one dispatch: the encoded packet.
     pub(crate) encoded: Vec<u8>,
     /// Scratch of one dispatch: a run in the other layout.
@@ -253,7 +254,8 @@ impl<T: Send> Shard<T> {
             ids: Vec::new(),
             run_ids: Vec::new(),
             codes: Vec::new(),
-            names: Scratch::default(),
+            topic: String::new(),
+            rewritten: String::new(),
             encoded: Vec::new(),
             converted: Vec::new(),
             building: Vec::new(),
@@ -397,7 +399,7 @@ impl<T: Send> Shard<T> {
                 self.ingress_guarded(driver, slot);
             }
         }
-        if self.waiting.due_unix_ms().is_some() {
+        if self.waiting.due_unix_ms <= self.unix_ms {
             more |= self.publish_delayed(driver);
         }
         let waiting_retained = self.work_retained(&mut more);
@@ -410,8 +412,8 @@ impl<T: Send> Shard<T> {
         more |= !self.again.is_empty() || !self.jobs.is_empty() || !self.dirty.is_empty();
         let mut next = self.wheel.next().map_or(self.next_page, |timer| timer.min(self.next_page));
         next = next.min(self.durable.due());
-        if let Some(due) = self.waiting.due_unix_ms() {
-            next = next.min(later(self.now, due.saturating_sub(self.unix_ms)));
+        if self.waiting.due_unix_ms < u64::MAX {
+            next = next.min(later(self.now, self.waiting.due_unix_ms.saturating_sub(self.unix_ms)));
         }
         if !self.paused.is_empty() || waiting_retained {
             next = next.min(later(self.now, 1));
