@@ -25,5 +25,6 @@ mod scripts;
 mod starting;
 mod stopping;
 mod store;
+mod topics;
 mod transports;
 mod users;
