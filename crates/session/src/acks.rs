@@ -27,7 +27,10 @@ struct Waiting {
     /// The client waits for it on the connection of the moment. An acknowledgement of an earlier connection is not sent:
     /// the client publishes again.
     wanted: bool,
-    ready: Option<ReasonCode>,
+    /// Parts of the promise that are not kept yet.
+    parts: u16,
+    /// The worst so far.
+    reason: ReasonCode,
 }
 
 impl Acks {
@@ -53,39 +56,43 @@ impl Acks {
         self.loose
     }
 
-    pub(crate) fn push(&mut self, qos: QoS, packet_id: u16, ready: Option<ReasonCode>) -> AckTicket {
+    /// `parts`: how much has to be durable before it leaves.
+    pub(crate) fn push(&mut self, qos: QoS, packet_id: u16, reason: ReasonCode, parts: u16) -> AckTicket {
         let exactly_once = qos == QoS::ExactlyOnce;
-        let loose = !exactly_once || ready.is_some_and(ReasonCode::is_error);
+        let loose = !exactly_once || reason.is_error();
         let ticket = self.next_ticket();
         self.loose += usize::from(loose);
-        self.waiting.push_back(Waiting { packet_id, exactly_once, loose, wanted: true, ready });
+        self.waiting.push_back(Waiting { packet_id, exactly_once, loose, wanted: true, parts, reason });
         ticket
     }
 
     pub(crate) fn awaits(&self, ticket: AckTicket) -> bool {
         let waiting = self.waiting.get(ticket.0.wrapping_sub(self.first) as usize);
-        waiting.is_some_and(|waiting| waiting.ready.is_none())
+        waiting.is_some_and(|waiting| waiting.parts > 0)
     }
 
-    /// `None`: the ticket is not of this ring, or was used before. Otherwise what it stands for.
-    pub(crate) fn set_ready(&mut self, ticket: AckTicket, reason: ReasonCode) -> Option<(QoS, u16)> {
+    /// One part more is done with. `None`: others are not, or the ticket is not of this ring, or was used before. Otherwise what
+    /// it stands for, and with which reason.
+    pub(crate) fn set_ready(&mut self, ticket: AckTicket, reason: ReasonCode) -> Option<(QoS, u16, ReasonCode)> {
         let waiting = self.waiting.get_mut(ticket.0.wrapping_sub(self.first) as usize)?;
-        if waiting.ready.is_some() {
+        waiting.parts = waiting.parts.checked_sub(1)?;
+        if !waiting.reason.is_error() {
+            waiting.reason = reason;
+        }
+        if waiting.parts > 0 {
             return None;
         }
-        waiting.ready = Some(reason);
-        if reason.is_error() && !waiting.loose {
+        if waiting.reason.is_error() && !waiting.loose {
             waiting.loose = true;
             self.loose += 1;
         }
         let qos = if waiting.exactly_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-        Some((qos, waiting.packet_id))
+        Some((qos, waiting.packet_id, waiting.reason))
     }
 
     /// A repeated QoS 2 publish: true if its PUBREC is not decided yet, and will now be sent when it is.
     pub(crate) fn want_again(&mut self, packet_id: u16) -> bool {
-        let same =
-            |waiting: &&mut Waiting| waiting.exactly_once && waiting.ready.is_none() && waiting.packet_id == packet_id;
+        let same = |waiting: &&mut Waiting| waiting.exactly_once && waiting.parts > 0 && waiting.packet_id == packet_id;
         match self.waiting.iter_mut().find(same) {
             Some(waiting) => {
                 waiting.wanted = true;
@@ -98,9 +105,11 @@ impl Acks {
     /// Writes everything that is ready up to the first that is not. `None`: there is no connection, nothing is written.
     pub(crate) fn release(&mut self, mut to: Option<(Version, &mut Vec<u8>)>) {
         while let Some(first) = self.waiting.front() {
-            let Some(reason) = first.ready else { return };
+            if first.parts > 0 {
+                return;
+            }
             if let (true, Some((version, out))) = (first.wanted, &mut to) {
-                write(first.exactly_once, *version, first.packet_id, reason, out);
+                write(first.exactly_once, *version, first.packet_id, first.reason, out);
             }
             self.pop();
         }
@@ -112,7 +121,7 @@ impl Acks {
         for waiting in &mut self.waiting {
             waiting.wanted = false;
             if !waiting.exactly_once {
-                waiting.ready.get_or_insert(ReasonCode::Success);
+                waiting.parts = 0;
             }
         }
         self.release(None);

@@ -3,6 +3,7 @@
 use breakwater_proto::{Instant, Message, MessageView, QoS, Version};
 
 use crate::Limits;
+use crate::queue::Pending;
 
 /// What the shard lends to a session for one call.
 pub struct Env<'a> {
@@ -14,6 +15,10 @@ pub struct Env<'a> {
     /// stay queued. One packet into an empty `out` is always allowed, or a packet larger than the bound would never leave.
     pub room: usize,
     pub drops: &'a mut Drops,
+    /// What the store has to be told; in order.
+    pub notes: &'a mut Vec<Note>,
+    /// Where a message waits that the store has.
+    pub spill: Spill,
     /// Scratch for building a [`Message`]; its content means nothing between calls.
     pub scratch: &'a mut Vec<u8>,
 }
@@ -29,10 +34,66 @@ impl Env<'_> {
     pub(crate) fn drop_for(&mut self, reason: DropReason) {
         self.drops.count(reason);
     }
+
+    #[inline]
+    pub(crate) fn drop_pending(&mut self, reason: DropReason, pending: &Pending) {
+        self.drops.count(reason);
+        self.forget(pending.kept());
+    }
+
+    /// The session owes the message no longer.
+    #[inline]
+    pub(crate) fn forget(&mut self, kept: Kept) {
+        if kept != Kept::default() {
+            self.notes.push(Note::Forgotten(kept));
+        }
+    }
+}
+
+/// Where a message waits that the store has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spill {
+    /// In memory.
+    Never,
+    /// In the store alone, where others do, or where there are many in memory.
+    #[default]
+    WhenMany,
+    /// In the store alone: there is no memory for it.
+    Always,
+}
+
+/// Names a message that the store has, or will have. Means something to the shard alone; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kept(pub u32);
+
+/// What the store has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The session owes the message no longer.
+    Forgotten(Kept),
+    /// A QoS 2 delivery begins: with [`Session::on_stored`](crate::Session::on_stored) it goes out.
+    Begun {
+        /// Its packet identifier.
+        packet_id: u16,
+        /// Its message.
+        kept: Kept,
+    },
+    /// PUBREC came, and the message is owed no longer. With [`Session::on_stored`](crate::Session::on_stored) PUBREL goes out.
+    Received {
+        /// Of the delivery.
+        packet_id: u16,
+        /// Its message.
+        kept: Kept,
+    },
+    /// A QoS 2 delivery is over, the packet identifier is free.
+    Finished {
+        /// Which.
+        packet_id: u16,
+    },
 }
 
 /// How one message goes to one session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Delivery<'a> {
     /// The lower of the message's QoS and the granted one.
     pub qos: QoS,
@@ -42,12 +103,16 @@ pub struct Delivery<'a> {
     pub subscription_ids: &'a [u32],
     /// Through a shared group: another member may get it if this session ends.
     pub shared: bool,
+    /// What the store calls it, if it is to outlast the process.
+    pub kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
     Sent,
     Queued,
+    /// It waits in the store alone.
+    Behind,
     Dropped(DropReason),
 }
 

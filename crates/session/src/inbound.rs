@@ -47,7 +47,7 @@ impl Inbound {
             if self.acks.len() >= receive_maximum(link.version, limits) {
                 return Err(Violation::ReceiveMaximumExceeded);
             }
-            self.acks.push(QoS::ExactlyOnce, packet_id, Some(ReasonCode::Success));
+            self.acks.push(QoS::ExactlyOnce, packet_id, ReasonCode::Success, 0);
         }
         Ok(Received::Repeat)
     }
@@ -85,16 +85,39 @@ impl Session {
                 inbound.awaiting_release.remove(packet_id); // [MQTT-4.3.3-9]
             }
             if !inbound.acks.is_empty() {
-                inbound.acks.push(qos, packet_id, Some(reason)); // [MQTT-4.6.0-2]
+                inbound.acks.push(qos, packet_id, reason, 0); // [MQTT-4.6.0-2]
                 return;
             }
         }
         acks::write(exactly_once, link.version, packet_id, reason, out);
     }
 
-    /// Keeps the place of an answer whose message is on its way to durability.
-    pub fn acknowledge_later(&mut self, qos: QoS, packet_id: u16) -> AckTicket {
-        self.inbound_mut().acks.push(qos, packet_id, None)
+    /// Keeps the place of an answer whose message is on its way to durability, in so many parts: with as many calls of
+    /// [`Session::acknowledge_ready`] it leaves.
+    pub fn acknowledge_later(&mut self, qos: QoS, packet_id: u16, parts: u16) -> AckTicket {
+        self.inbound_mut().acks.push(qos, packet_id, ReasonCode::Success, parts)
+    }
+
+    /// The ticket that [`Session::acknowledge_later`] would give.
+    #[must_use]
+    pub fn next_ticket(&self) -> AckTicket {
+        self.inbound.as_deref().map_or(self.next_ticket, |inbound| inbound.acks.next_ticket())
+    }
+
+    /// QoS 2 publishes that an earlier life of the broker has taken, and that await their PUBREL.
+    pub fn restore_inbound(&mut self, packet_ids: &[u16]) {
+        if packet_ids.is_empty() {
+            return;
+        }
+        let inbound = self.inbound_mut();
+        packet_ids.iter().for_each(|id| _ = inbound.awaiting_release.insert(*id));
+    }
+
+    /// A QoS 2 publish comes to nothing: if it comes again, it is a new one.
+    pub fn forget_publish(&mut self, packet_id: u16) {
+        if let Some(inbound) = self.inbound.as_deref_mut() {
+            inbound.awaiting_release.remove(packet_id);
+        }
     }
 
     /// Whether the answer of `ticket` is still to be decided: its connection may be gone, or its session another.
@@ -103,21 +126,23 @@ impl Session {
         self.inbound.as_deref().is_some_and(|inbound| inbound.acks.awaits(ticket))
     }
 
-    /// The message of `ticket` is durable, or failed to be: lets its answer out, and every ready one behind it. With no
-    /// connection the answer is kept back: the client publishes again.
+    /// A part of what `ticket` stands for is durable, or failed to be: the last one lets its answer out, and every ready one behind
+    /// it, with the worst reason. With no connection the answer is kept back: the client publishes again. Answers the reason if it
+    /// was the last part.
     pub fn acknowledge_ready(
         &mut self,
         ticket: AckTicket,
         reason: ReasonCode,
         connection: Option<(&mut Link, &mut Vec<u8>)>,
-    ) {
-        let Some(inbound) = self.inbound.as_deref_mut() else { return };
-        let Some((qos, packet_id)) = inbound.acks.set_ready(ticket, reason) else { return };
+    ) -> Option<ReasonCode> {
+        let inbound = self.inbound.as_deref_mut()?;
+        let (qos, packet_id, reason) = inbound.acks.set_ready(ticket, reason)?;
         let told = connection.as_ref().is_none_or(|(link, _)| link.version.is_v5());
         if qos == QoS::ExactlyOnce && reason.is_error() && told {
             inbound.awaiting_release.remove(packet_id); // [MQTT-4.3.3-9]
         }
         inbound.acks.release(connection.map(|(link, out)| (link.version, out)));
+        Some(reason)
     }
 
     /// Answers PUBREL with PUBCOMP and forgets the id. [MQTT-4.3.3-11] [MQTT-4.3.3-12] [MQTT3-4.3.3-2]
@@ -126,9 +151,14 @@ impl Session {
     /// [MQTT-3.7.2-3], so that there is nothing to leave out.
     #[inline]
     pub fn on_pubrel(&mut self, link: &mut Link, packet_id: u16, out: &mut Vec<u8>) {
-        let known = self.inbound.as_deref_mut().is_some_and(|inbound| inbound.awaiting_release.remove(packet_id));
+        let known = self.release(packet_id);
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         encode_pubcomp(link.version, packet_id, reason, out);
+    }
+
+    /// PUBREL came: forgets the id, and answers whether it was known. PUBCOMP is the caller's, see [`Session::on_pubrel`].
+    pub fn release(&mut self, packet_id: u16) -> bool {
+        self.inbound.as_deref_mut().is_some_and(|inbound| inbound.awaiting_release.remove(packet_id))
     }
 
     /// QoS 1 and 2 publishes that this client may still send; at 0 stop reading a 3.x client, who isn't told of the bound.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::delivery::Kept;
 use crate::queue::Pending;
 
 /// Packet ids are handed out in sequence, so an entry's place is the distance of its id from the front's. What is finished
@@ -25,16 +26,26 @@ pub(crate) struct Inflight {
 pub(crate) enum Entry {
     /// Finished ahead of older ones.
     Hole,
-    /// PUBLISH sent, neither PUBACK nor PUBREC has come [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT3-4.3.2-1].
+    /// PUBLISH sent, neither PUBACK nor PUBREC has come [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT3-4.3.2-1]. Or it is to be sent: its
+    /// place is not before `next` then.
     Published(Pending),
     /// PUBREL sent, no PUBCOMP has come [MQTT-4.3.3-5]; the message itself is gone [MQTT-4.3.3-6] [MQTT3-4.3.3-1].
-    Released,
+    Released {
+        /// The store knows of it.
+        kept: bool,
+        /// PUBREL waits until the store has it that PUBREC came.
+        waits: bool,
+    },
+    /// Begun in an earlier life of the broker; the store has the message.
+    Missing,
 }
 
 /// What is to be sent again next.
 pub(crate) enum Resend<'a> {
-    Publish(u16, &'a Pending),
+    Publish(u16, &'a mut Pending),
     Release(u16),
+    /// Something that the store is to say first.
+    Wait,
 }
 
 impl Inflight {
@@ -44,13 +55,19 @@ impl Inflight {
         usize::from(self.live)
     }
 
-    /// Whether a new delivery may begin: nothing waits to be sent again, the quota is not used up, and the ids in use don't
+    /// Whether a new delivery may be sent: nothing waits to be sent again, the quota is not used up, and the ids in use don't
     /// span so far that the ring would grow without bound behind one delivery that the client never acknowledges.
     #[inline]
     pub(crate) fn may_begin(&self, window: u16) -> bool {
         !self.has_resends()
             && self.outstanding < window // [MQTT-3.3.4-9] [MQTT-4.9.0-2]
             && self.ring.len() < span_max(window)
+    }
+
+    /// Whether one may line up behind those that are not sent yet.
+    pub(crate) fn may_line_up(&self, window: u16, bytes_max: u32) -> bool {
+        let bytes_left = self.bytes < bytes_max as usize || self.live == 0;
+        self.live < window && self.ring.len() < span_max(window) && bytes_left
     }
 
     /// Whether what is under way leaves room below `most` bytes. One delivery always may be, or a large one never would.
@@ -71,17 +88,74 @@ impl Inflight {
 
     /// Takes in a PUBLISH just sent, with the id that follows the last one.
     #[inline]
-    pub(crate) fn begin(&mut self, id: u16, pending: Pending) {
+    pub(crate) fn begin(&mut self, id: u16, mut pending: Pending) {
         debug_assert!(!self.has_resends(), "a new delivery would overtake one that is to be sent again");
+        pending.set_sent();
+        self.line_up(id, pending);
+        self.next += 1;
+        self.outstanding += 1;
+    }
+
+    /// Takes in one that is to be sent behind all others, with the id that follows the last one.
+    #[inline]
+    pub(crate) fn line_up(&mut self, id: u16, pending: Pending) {
         if self.ring.is_empty() {
             self.first_id = id;
         }
         debug_assert_eq!(usize::from(distance(self.first_id, id)), self.ring.len(), "ids come in sequence");
         self.bytes += pending.bytes() - size_of::<Pending>();
         self.ring.push_back(Entry::Published(pending));
-        self.next += 1;
-        self.outstanding += 1;
         self.live += 1;
+    }
+
+    /// What an earlier life of the broker has begun: ids, and whether PUBREC came, in the order of the ids as they were given. Answers
+    /// the id that comes next.
+    pub(crate) fn restore(&mut self, flights: &[(u16, bool)]) -> u16 {
+        let (Some(first), Some(last)) = (flights.first(), flights.last()) else { return 1 };
+        self.first_id = first.0;
+        for (id, received) in flights {
+            let place = usize::from(distance(self.first_id, *id));
+            while self.ring.len() < place {
+                self.ring.push_back(Entry::Hole);
+            }
+            self.ring.push_back(if *received { Entry::Released { kept: true, waits: false } } else { Entry::Missing });
+            self.live += 1;
+        }
+        advance(last.0, 1)
+    }
+
+    /// The message of one that was missing.
+    pub(crate) fn fill(&mut self, id: u16, mut pending: Pending) {
+        let Some(place) = self.place(id) else { return };
+        if matches!(self.ring[place], Entry::Missing) {
+            pending.set_sent();
+            self.bytes += pending.bytes() - size_of::<Pending>();
+            self.ring[place] = Entry::Published(pending);
+        }
+    }
+
+    /// Ids whose messages are missing.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = u16> + '_ {
+        let ids = (0..).zip(&self.ring).filter(|(_, entry)| matches!(entry, Entry::Missing));
+        ids.map(|(place, _)| advance(self.first_id, place))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u16) -> Option<&mut Entry> {
+        let place = self.place(id)?;
+        self.ring.get_mut(place)
+    }
+
+    /// Whether it was sent, or sent again, on the connection of the moment.
+    pub(crate) fn is_outstanding(&self, id: u16) -> bool {
+        self.place(id).is_some_and(|place| place < usize::from(self.next))
+    }
+
+    /// All whose PUBLISH is unanswered.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = &Pending> {
+        self.ring.iter().filter_map(|entry| match entry {
+            Entry::Published(pending) => Some(pending),
+            Entry::Hole | Entry::Released { .. } | Entry::Missing => None,
+        })
     }
 
     #[inline]
@@ -89,12 +163,13 @@ impl Inflight {
         self.ring.get(self.place(id)?)
     }
 
-    /// PUBREC came: the message goes, the id stays until PUBCOMP.
+    /// PUBREC came: the message goes, the id stays until PUBCOMP. If the store knows of it, PUBREL waits.
     pub(crate) fn release(&mut self, id: u16) {
         let Some(place) = self.place(id) else { return };
         if let Entry::Published(pending) = &self.ring[place] {
             self.bytes -= pending.bytes() - size_of::<Pending>();
-            self.ring[place] = Entry::Released;
+            let kept = pending.kept() != Kept::default();
+            self.ring[place] = Entry::Released { kept, waits: kept };
         }
     }
 
@@ -105,7 +180,7 @@ impl Inflight {
         match core::mem::replace(&mut self.ring[place], Entry::Hole) {
             Entry::Hole => return,
             Entry::Published(pending) => self.bytes -= pending.bytes() - size_of::<Pending>(),
-            Entry::Released => {}
+            Entry::Released { .. } | Entry::Missing => {}
         }
         self.live -= 1;
         self.outstanding -= u16::from(place < usize::from(self.next));
@@ -117,11 +192,13 @@ impl Inflight {
         while matches!(self.ring.get(usize::from(self.next)), Some(Entry::Hole)) {
             self.next += 1;
         }
-        let entry = self.ring.get(usize::from(self.next))?;
+        let entry = self.ring.get_mut(usize::from(self.next))?;
         let id = advance(self.first_id, self.next);
         match entry {
+            Entry::Published(pending) if pending.waits() => Some(Resend::Wait),
             Entry::Published(pending) => Some(Resend::Publish(id, pending)),
-            Entry::Released => Some(Resend::Release(id)),
+            Entry::Released { waits: false, .. } => Some(Resend::Release(id)),
+            Entry::Released { waits: true, .. } | Entry::Missing => Some(Resend::Wait),
             Entry::Hole => unreachable!("skipped above"),
         }
     }
@@ -142,7 +219,7 @@ impl Inflight {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Pending> + use<> {
         core::mem::take(self).ring.into_iter().filter_map(|entry| match entry {
             Entry::Published(pending) => Some(pending),
-            Entry::Hole | Entry::Released => None,
+            Entry::Hole | Entry::Released { .. } | Entry::Missing => None,
         })
     }
 
@@ -209,7 +286,7 @@ mod tests {
             expires_at: None,
             origin: 0,
         };
-        let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: &[], shared: false };
+        let delivery = Delivery { qos: QoS::ExactlyOnce, ..Delivery::default() };
         Pending::new(Message::new(&view, &mut Vec::new()), &delivery)
     }
 

@@ -28,6 +28,10 @@ pub struct Limits {
     pub queue_messages_max: u32,
     /// Bytes of messages and their records that one session's queue keeps alive.
     pub queue_bytes_max: u32,
+    /// Messages of one session's queue that are kept in memory while the store has them, and bytes of them: enough that whoever
+    /// comes back need not wait for the disk.
+    pub queue_memory_messages: u32,
+    pub queue_memory_bytes: u32,
     /// Whether QoS 0 messages are kept for an offline session.
     pub queue_qos0: bool,
     pub queue_full: QueueFull,
@@ -75,6 +79,8 @@ impl Default for Limits {
             inflight_bytes_max: 4 << 20,
             queue_messages_max: 1000,
             queue_bytes_max: 8 * 1024 * 1024,
+            queue_memory_messages: 128,
+            queue_memory_bytes: 64 * 1024,
             queue_qos0: false,
             queue_full: QueueFull::DropOldest,
             subscriptions_max: 1000,

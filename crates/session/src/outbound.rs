@@ -3,9 +3,9 @@
 use breakwater_proto::{Ack, Instant, Message, OutPublish, QoS, ReasonCode, Version, encode_pubrel};
 
 use crate::aliases::AliasChoice;
-use crate::delivery::Layout;
+use crate::delivery::{Kept, Layout, Note};
 use crate::inflight::{Entry, Inflight, Resend, advance};
-use crate::queue::{Pending, Queue};
+use crate::queue::{Pending, Pushed, Queue};
 use crate::{Delivered, Delivery, DropReason, Env, Link, Pumped, Session, Shared};
 
 /// What an acknowledgement from the client did.
@@ -55,10 +55,11 @@ impl Session {
     /// PUBACK. What waited for quota goes with the next call of [`Session::pump`], so that acknowledgements which came
     /// together cost one.
     #[inline]
-    pub fn on_puback(&mut self, _link: &mut Link, ack: &Ack<'_>, _env: &mut Env<'_>) -> Acked {
+    pub fn on_puback(&mut self, _link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
         let Some(outbound) = self.outbound.as_deref_mut() else { return Acked::Unknown };
         match outbound.inflight.get(ack.packet_id) {
-            Some(Entry::Published(pending)) if pending.qos == QoS::AtLeastOnce => {
+            Some(Entry::Published(pending)) if pending.qos() == QoS::AtLeastOnce && pending.was_sent() => {
+                env.forget(pending.kept());
                 outbound.inflight.finish(ack.packet_id); // whatever the code says [MQTT-4.4.0-2] [MQTT-4.8.2-6]
                 Acked::Finished
             }
@@ -71,12 +72,23 @@ impl Session {
     pub fn on_pubrec(&mut self, link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
         let id = ack.packet_id;
         let inflight = self.outbound.as_deref_mut().map(|outbound| &mut outbound.inflight);
+        let mut waits = false;
         let (acked, reason) = match inflight.as_ref().and_then(|inflight| inflight.get(id)) {
-            Some(Entry::Published(pending)) if pending.qos == QoS::ExactlyOnce => {
-                let refused = ack.reason.is_error(); // then it is over [MQTT-4.4.0-2] [MQTT-4.8.2-6]
+            Some(Entry::Published(pending)) if pending.qos() == QoS::ExactlyOnce && pending.was_sent() => {
+                let (refused, kept) = (ack.reason.is_error(), pending.kept()); // then it is over [MQTT-4.4.0-2] [MQTT-4.8.2-6]
+                let is_kept = kept != Kept::default();
+                if is_kept && refused {
+                    env.notes.extend([Note::Forgotten(kept), Note::Finished { packet_id: id }]);
+                } else if is_kept {
+                    env.notes.push(Note::Received { packet_id: id, kept });
+                    waits = true;
+                }
                 (if refused { Acked::Finished } else { Acked::Released }, ReasonCode::Success)
             }
-            Some(Entry::Released) => (Acked::Released, ReasonCode::Success),
+            Some(Entry::Released { waits: not_yet, .. }) => {
+                waits = *not_yet;
+                (Acked::Released, ReasonCode::Success)
+            }
             // The client waits for a PUBREL all the same; without one it would keep the id for ever.
             _ => (Acked::Unknown, ReasonCode::PacketIdentifierNotFound),
         };
@@ -87,7 +99,7 @@ impl Session {
                 Acked::Unknown => {}
             }
         }
-        if acked != Acked::Finished {
+        if acked != Acked::Finished && !waits {
             // In the order of the PUBRECs [MQTT3-4.6.0-4], without Reason String [MQTT-3.6.2-2] or User Property
             // [MQTT-3.6.2-3], so that there is nothing to leave out.
             encode_pubrel(link.version, id, reason, env.out); // [MQTT-4.3.3-4]
@@ -97,15 +109,155 @@ impl Session {
 
     /// PUBCOMP. Like PUBACK.
     #[inline]
-    pub fn on_pubcomp(&mut self, _link: &mut Link, ack: &Ack<'_>, _env: &mut Env<'_>) -> Acked {
+    pub fn on_pubcomp(&mut self, _link: &mut Link, ack: &Ack<'_>, env: &mut Env<'_>) -> Acked {
         let Some(outbound) = self.outbound.as_deref_mut() else { return Acked::Unknown };
         match outbound.inflight.get(ack.packet_id) {
-            Some(Entry::Released) => {
+            Some(Entry::Released { kept, waits: false }) => {
+                if *kept {
+                    env.notes.push(Note::Finished { packet_id: ack.packet_id });
+                }
                 outbound.inflight.finish(ack.packet_id);
                 Acked::Finished
             }
             _ => Acked::Unknown,
         }
+    }
+
+    /// The store has what a [`Note::Begun`] or [`Note::Received`] said. What it held up goes with the next call of
+    /// [`Session::pump`]; a PUBREL that a client waits for is written at once.
+    pub fn on_stored(&mut self, packet_id: u16, connection: Option<(&mut Link, &mut Vec<u8>)>) {
+        let Some(outbound) = self.outbound.as_deref_mut() else { return };
+        let outstanding = outbound.inflight.is_outstanding(packet_id);
+        match outbound.inflight.get_mut(packet_id) {
+            Some(Entry::Published(pending)) => pending.set_waits(false),
+            Some(Entry::Released { waits, .. }) if *waits => {
+                *waits = false;
+                if let (Some((link, out)), true) = (connection, outstanding) {
+                    encode_pubrel(link.version, packet_id, ReasonCode::Success, out); // [MQTT-4.3.3-4]
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The store does not have the message of a delivery that has begun, and won't: it goes on from memory. Answers what the
+    /// message was called.
+    pub fn on_lost(&mut self, packet_id: u16) -> Option<Kept> {
+        let Some(Entry::Published(pending)) = self.outbound.as_deref_mut()?.inflight.get_mut(packet_id) else {
+            return None;
+        };
+        let kept = pending.kept();
+        pending.lose();
+        Some(kept).filter(|kept| *kept != Kept::default())
+    }
+
+    /// What an earlier life of the broker has begun with QoS 2: packet identifiers, and whether PUBREC came. Messages that it
+    /// sent, and of which none came, follow by [`Session::fill`].
+    pub fn restore_outbound(&mut self, mut flights: Vec<(u16, bool)>) {
+        flights.retain(|(id, _)| *id != 0);
+        if flights.is_empty() {
+            return;
+        }
+        flights.sort_unstable_by_key(|(id, _)| *id);
+        flights.dedup_by_key(|(id, _)| *id);
+        // Ids are given in a circle: the oldest follows the widest gap.
+        let gap = |at: usize| {
+            let before = flights[(at + flights.len() - 1) % flights.len()].0;
+            flights[at].0.wrapping_sub(before).wrapping_sub(1)
+        };
+        let oldest = (0..flights.len()).max_by_key(|at| gap(*at)).unwrap_or(0);
+        flights.rotate_left(oldest);
+        let outbound = self.outbound.get_or_insert_default();
+        self.next_id = outbound.inflight.restore(&flights);
+    }
+
+    /// The message of a delivery that an earlier life of the broker has begun.
+    pub fn fill(&mut self, packet_id: u16, message: Message, delivery: &Delivery<'_>) {
+        if let Some(outbound) = self.outbound.as_deref_mut() {
+            outbound.inflight.fill(packet_id, Pending::new(message, delivery));
+        }
+    }
+
+    /// The store has nothing more to say of what was begun: what is still missing is lost. Answers its packet identifiers.
+    pub fn give_up_missing(&mut self) -> Vec<u16> {
+        let Some(outbound) = self.outbound.as_deref_mut() else { return Vec::new() };
+        let missing: Vec<u16> = outbound.inflight.missing().collect();
+        missing.iter().for_each(|id| outbound.inflight.finish(*id));
+        missing
+    }
+
+    /// Whether deliveries that were begun lack their messages.
+    #[must_use]
+    pub fn has_missing(&self) -> bool {
+        self.outbound.as_deref().is_some_and(|outbound| outbound.inflight.missing().next().is_some())
+    }
+
+    /// So many messages more wait in the store alone.
+    pub fn add_behind(&mut self, messages: u32, bytes: u64) {
+        self.outbound.get_or_insert_default().queue.add_behind(messages, bytes);
+    }
+
+    /// A message that was in the store alone, oldest first. `sent`: it may have been sent before.
+    pub fn take_back(&mut self, message: Message, delivery: &Delivery<'_>, sent: bool) {
+        let mut pending = Pending::new(message, delivery);
+        if sent {
+            pending.set_sent();
+        }
+        self.outbound.get_or_insert_default().queue.take_back(pending);
+    }
+
+    /// So many messages that were in the store alone are there no longer.
+    pub fn leave_behind(&mut self, messages: u32, bytes: u64) {
+        if let Some(outbound) = self.outbound.as_deref_mut() {
+            outbound.queue.leave_behind(messages, bytes);
+        }
+    }
+
+    /// Whether messages may wait in the store alone: others line up behind them there.
+    #[inline]
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.outbound.as_deref().is_some_and(|outbound| outbound.queue.is_cut())
+    }
+
+    /// No message waits in the store alone any more.
+    pub fn join(&mut self) {
+        if let Some(outbound) = self.outbound.as_deref_mut() {
+            outbound.queue.join();
+        }
+    }
+
+    /// So many of those that wait in the store alone, the oldest, have given way, and the store is to forget them.
+    #[must_use]
+    pub fn excess(&self) -> u32 {
+        self.outbound.as_deref().map_or(0, |outbound| outbound.queue.excess())
+    }
+
+    /// As [`Session::excess`]; the store is told from here on.
+    pub fn take_excess(&mut self) -> u32 {
+        self.outbound.as_deref_mut().map_or(0, |outbound| outbound.queue.take_excess())
+    }
+
+    /// So many of [`Session::take_excess`] the store could not be told of yet.
+    pub fn add_excess(&mut self, messages: u32) {
+        if messages > 0 {
+            self.outbound.get_or_insert_default().queue.add_excess(messages);
+        }
+    }
+
+    /// Calls `each` for every message of the store that this session holds in memory.
+    pub fn each_kept(&self, mut each: impl FnMut(Kept)) {
+        if let Some(outbound) = self.outbound.as_deref() {
+            let held = outbound.inflight.unanswered().chain(outbound.queue.iter());
+            held.map(Pending::kept).filter(|kept| *kept != Kept::default()).for_each(&mut each);
+        }
+    }
+
+    /// Deliveries that were begun or may have been, by QoS 1: the oldest of the queue, as a start would find it.
+    #[must_use]
+    pub fn begun_len(&self) -> usize {
+        let begun = |outbound: &Outbound| outbound.inflight.unanswered().filter(|pending| pending.was_sent()).count();
+        self.outbound.as_deref().map_or(0, begun)
     }
 
     /// A new connection to this session: sends again what was begun, in its old order and with its ids, as far as quota and
@@ -119,8 +271,9 @@ impl Session {
     pub fn pump(&mut self, link: &mut Link, env: &mut Env<'_>) -> Pumped {
         let mut pumped = Pumped::default();
         let Some(outbound) = self.outbound.as_deref_mut() else { return pumped };
-        if resend(&mut outbound.inflight, link, env, &mut pumped) {
-            send_queued(outbound, &mut self.next_id, link, env, &mut pumped);
+        let clear = resend(&mut outbound.inflight, link, env, &mut pumped);
+        if clear || !pumped.more {
+            send_queued(outbound, &mut self.next_id, clear, link, env, &mut pumped);
         }
         pumped
     }
@@ -129,8 +282,11 @@ impl Session {
     /// may not [MQTT-4.8.2-5]. Everything else that waited is gone.
     pub fn drain_unacked(&mut self) -> impl Iterator<Item = (Message, QoS)> + use<> {
         let Outbound { mut inflight, mut queue } = self.outbound.take().map(|outbound| *outbound).unwrap_or_default();
-        let begun = inflight.drain().filter(|pending| pending.qos != QoS::ExactlyOnce);
-        begun.chain(queue.take()).filter(|pending| pending.shared).map(|pending| (pending.message, pending.qos))
+        let begun = inflight.drain().filter(|pending| pending.qos() != QoS::ExactlyOnce);
+        begun.chain(queue.take()).filter(Pending::shared).map(|pending| {
+            let qos = pending.qos();
+            (pending.message, qos)
+        })
     }
 
     /// Messages in the queue.
@@ -155,7 +311,9 @@ impl Session {
     #[inline]
     #[must_use]
     pub fn has_backlog(&self) -> bool {
-        let waits = |outbound: &Outbound| !outbound.queue.is_empty() || outbound.inflight.has_resends();
+        let waits = |outbound: &Outbound| {
+            !outbound.queue.is_empty() || outbound.inflight.has_resends() || outbound.queue.is_cut()
+        };
         self.outbound.as_deref().is_some_and(waits)
     }
 
@@ -167,7 +325,10 @@ impl Session {
     }
 
     pub(crate) fn trim_outbound(&mut self) {
-        let is_empty = |outbound: &Outbound| outbound.queue.is_empty() && outbound.inflight.len() == 0;
+        let is_empty = |outbound: &Outbound| {
+            let Outbound { inflight, queue } = outbound;
+            queue.is_empty() && !queue.is_cut() && queue.excess() == 0 && inflight.len() == 0
+        };
         if self.outbound.as_deref().is_some_and(is_empty) {
             self.outbound = None;
         }
@@ -204,10 +365,13 @@ impl Session {
         // Nothing but such a PUBLISH ever waits for the window [MQTT-3.3.4-10] [MQTT-4.9.0-3], and it waits in line, whatever
         // its topic [MQTT-4.6.0-6] [MQTT3-4.6.0-5].
         if !outbound.queue.is_empty()
+            || outbound.queue.is_cut()
             || !outbound.inflight.may_begin(link.window)
             || !outbound.inflight.has_byte_room(env.limits.inflight_bytes_max)
+            // The id goes to the store with the message before the client gets to know it.
+            || (delivery.qos == QoS::ExactlyOnce && delivery.kept != Kept::default())
         {
-            return self.enqueue(message, delivery, env);
+            return self.enqueue_and_line_up(link, message, delivery, env);
         }
         let id = self.next_id; // [MQTT-4.3.2-1] [MQTT-4.3.3-1]
         match write_shared(link, message, delivery, id, env) {
@@ -228,16 +392,45 @@ impl Session {
         self.enqueue(message, delivery, env) // [MQTT3-3.1.2-5]
     }
 
+    /// What the store has need not wait in the queue for others that the store is to have first.
+    fn enqueue_and_line_up(
+        &mut self,
+        link: &Link,
+        message: &mut Shared<'_>,
+        delivery: &Delivery<'_>,
+        env: &mut Env<'_>,
+    ) -> Delivered {
+        let delivered = self.enqueue(message, delivery, env);
+        if delivery.kept != Kept::default()
+            && delivered == Delivered::Queued
+            && let Some(outbound) = self.outbound.as_deref_mut()
+            && outbound.queue.len() == 1
+            && (delivery.qos == QoS::ExactlyOnce || outbound.inflight.has_resends())
+        {
+            line_up_queued(outbound, &mut self.next_id, link, env);
+        }
+        delivered
+    }
+
     fn enqueue(&mut self, message: &mut Shared<'_>, delivery: &Delivery<'_>, env: &mut Env<'_>) -> Delivered {
         let queue = &mut self.outbound.get_or_insert_default().queue;
-        while queue.front().is_some_and(|first| is_expired(first.message.expires_at(), env.now)) {
+        while let Some(first) = queue.front()
+            && is_expired(first.message.expires_at(), env.now)
+        {
+            env.drop_pending(DropReason::Expired, first);
             queue.pop();
-            env.drop_for(DropReason::Expired);
         }
         let pending = Pending::new(message.message(env.scratch).clone(), delivery);
-        let (taken, displaced) = queue.push(pending, env.limits);
-        env.drops.queue_full += u64::from(displaced);
-        if taken { Delivered::Queued } else { dropped(DropReason::QueueFull, env) }
+        let (limits, spill) = (env.limits, env.spill);
+        let pushed = queue.push(pending, limits, spill, |displaced| {
+            env.drop_for(DropReason::QueueFull);
+            env.forget(displaced.map_or(Kept::default(), |displaced| displaced.kept()));
+        });
+        match pushed {
+            Pushed::Taken => Delivered::Queued,
+            Pushed::Behind => Delivered::Behind,
+            Pushed::Refused => dropped(DropReason::QueueFull, env),
+        }
     }
 }
 
@@ -248,6 +441,7 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
         let quota_left = inflight.quota_left(window);
         match inflight.next_resend() {
             None => return true,
+            Some(Resend::Wait) => return false,
             Some(Resend::Release(id)) => {
                 if !env.has_room(RELEASE_BYTES) {
                     pumped.more = true;
@@ -259,16 +453,19 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
             Some(Resend::Publish(..)) if !quota_left => return false,
             Some(Resend::Publish(id, pending)) => {
                 // [MQTT-3.3.1-1] [MQTT3-3.3.1-1]; expired or not, it was begun [MQTT-4.3.3-7].
-                let dup = true;
+                let dup = pending.was_sent();
                 match write_pending(link, pending, id, dup, env) {
-                    Fit::Sent => {}
+                    Fit::Sent => pending.set_sent(),
                     Fit::NoRoom => {
                         pumped.more = true;
                         return false;
                     }
                     Fit::TooLarge => {
+                        env.drop_pending(DropReason::TooLarge, pending); // [MQTT-3.1.2-25]
+                        if pending.kept() != Kept::default() && pending.qos() == QoS::ExactlyOnce {
+                            env.notes.push(Note::Finished { packet_id: id });
+                        }
                         inflight.finish(id);
-                        env.drop_for(DropReason::TooLarge); // [MQTT-3.1.2-25]
                         continue;
                     }
                 }
@@ -279,19 +476,35 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
     }
 }
 
-fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env: &mut Env<'_>, pumped: &mut Pumped) {
-    let Outbound { inflight, queue } = outbound;
-    while let Some(first) = queue.front() {
-        let id = if first.qos == QoS::AtMostOnce { 0 } else { *next_id };
+/// `clear`: everything that was begun is sent, so that new deliveries may be. Otherwise those that the store has line up.
+fn send_queued(
+    outbound: &mut Outbound,
+    next_id: &mut u16,
+    mut clear: bool,
+    link: &mut Link,
+    env: &mut Env<'_>,
+    pumped: &mut Pumped,
+) {
+    while let Some(first) = outbound.queue.front() {
+        if first.qos() != QoS::AtMostOnce && (!clear || needs_store_first(first)) {
+            if !line_up_queued(outbound, next_id, link, env) {
+                return;
+            }
+            clear = false;
+            continue;
+        }
+        let Outbound { inflight, queue } = &mut *outbound;
+        let Some(first) = queue.front() else { return };
+        let id = if first.qos() == QoS::AtMostOnce { 0 } else { *next_id };
         let fit = if is_expired(first.message.expires_at(), env.now) {
-            env.drop_for(DropReason::Expired); // [MQTT-3.3.2-5]
+            env.drop_pending(DropReason::Expired, first); // [MQTT-3.3.2-5]
             queue.pop();
             continue;
         } else if id != 0 && !(inflight.may_begin(link.window) && inflight.has_byte_room(env.limits.inflight_bytes_max))
         {
             return;
         } else {
-            write_pending(link, first, id, false, env)
+            write_pending(link, first, id, first.was_sent(), env)
         };
         match fit {
             Fit::NoRoom => {
@@ -299,7 +512,7 @@ fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env:
                 return;
             }
             Fit::TooLarge => {
-                env.drop_for(DropReason::TooLarge); // [MQTT-3.1.2-25]
+                env.drop_pending(DropReason::TooLarge, first); // [MQTT-3.1.2-25]
                 queue.pop();
             }
             Fit::Sent => {
@@ -311,6 +524,39 @@ fn send_queued(outbound: &mut Outbound, next_id: &mut u16, link: &mut Link, env:
             }
         }
     }
+}
+
+/// Whether the store has to know its packet identifier before the client does.
+fn needs_store_first(pending: &Pending) -> bool {
+    pending.qos() == QoS::ExactlyOnce && pending.kept() != Kept::default()
+}
+
+/// Gives the front of the queue its place behind what was begun, to be sent when that is, and when the store has what it has to
+/// have. Answers whether it did; false too for one that only memory has: it can wait where it is.
+fn line_up_queued(outbound: &mut Outbound, next_id: &mut u16, link: &Link, env: &mut Env<'_>) -> bool {
+    let Outbound { inflight, queue } = outbound;
+    let Some(first) = queue.front() else { return false };
+    let kept = first.kept();
+    if kept == Kept::default() || first.qos() == QoS::AtMostOnce {
+        return false;
+    }
+    if is_expired(first.message.expires_at(), env.now) {
+        env.drop_pending(DropReason::Expired, first); // [MQTT-3.3.2-5]
+        queue.pop();
+        return true;
+    }
+    if !inflight.may_line_up(link.window, env.limits.inflight_bytes_max) {
+        return false;
+    }
+    let Some(mut pending) = queue.pop() else { return false };
+    let packet_id = *next_id;
+    if pending.qos() == QoS::ExactlyOnce {
+        pending.set_waits(true);
+        env.notes.push(Note::Begun { packet_id, kept });
+    }
+    inflight.line_up(packet_id, pending);
+    *next_id = advance(packet_id, 1);
+    true
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -364,19 +610,21 @@ fn write_shared(
 /// Writes a message from the session's own copy.
 fn write_pending(link: &mut Link, pending: &Pending, packet_id: u16, dup: bool, env: &mut Env<'_>) -> Fit {
     let view = pending.message.view();
-    let publish = OutPublish {
-        dup,
-        qos: pending.qos,
-        retain: pending.retain,
-        packet_id,
-        topic: view.topic,
-        topic_alias: 0,
-        expiry: expiry(view.expires_at, env.now),
-        subscription_ids: pending.subscription_ids(),
-        properties: view.properties,
-        payload: view.payload,
-    };
-    write(link, publish, env)
+    pending.with_subscription_ids(|subscription_ids| {
+        let publish = OutPublish {
+            dup: dup && pending.qos() != QoS::AtMostOnce,
+            qos: pending.qos(),
+            retain: pending.retain(),
+            packet_id,
+            topic: view.topic,
+            topic_alias: 0,
+            expiry: expiry(view.expires_at, env.now),
+            subscription_ids,
+            properties: view.properties,
+            payload: view.payload,
+        };
+        write(link, publish, env)
+    })
 }
 
 /// Encodes a PUBLISH into the out buffer if it has room and the client takes packets of that size.

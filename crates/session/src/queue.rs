@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use breakwater_proto::{Message, QoS};
 
+use crate::delivery::{Kept, Spill};
 use crate::{Delivery, Limits, QueueFull};
 
 /// A message that this session still owes to its client, with how it goes out. 32 bytes: an offline session's queue is
@@ -12,12 +13,21 @@ use crate::{Delivery, Limits, QueueFull};
 pub(crate) struct Pending {
     pub(crate) message: Message,
     more_ids: Option<Box<Box<[u32]>>>,
-    /// The subscription identifier while there is one at most; 0 for none.
-    one_id: u32,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) shared: bool,
+    /// The subscription identifier while there is one at most, which has 28 bits, 0 for none; below it QoS, RETAIN and `shared`.
+    terms: u32,
+    /// What the store calls it, for the shard: [`Kept`]; and two flags.
+    kept: u32,
 }
+
+const QOS: u32 = 3;
+const RETAIN: u32 = 1 << 2;
+const SHARED: u32 = 1 << 3;
+const ID_AT: u32 = 4;
+
+/// It was sent before, on whatever connection.
+const SENT: u32 = 1 << 31;
+/// The store does not have yet what has to be there before it is sent.
+const WAITS: u32 = 1 << 30;
 
 impl Pending {
     #[inline]
@@ -27,16 +37,62 @@ impl Pending {
             [one] => (*one, None),
             more => (0, Some(Box::new(more.into()))),
         };
-        let Delivery { qos, retain, shared, .. } = *delivery;
-        Pending { message, more_ids, one_id, qos, retain, shared }
+        let flag = |is: bool, bit: u32| if is { bit } else { 0 };
+        let how = u32::from(delivery.qos.as_u8()) | flag(delivery.retain, RETAIN) | flag(delivery.shared, SHARED);
+        debug_assert!(delivery.kept.0 < WAITS, "there are fewer messages in memory");
+        Pending { message, more_ids, terms: one_id << ID_AT | how, kept: delivery.kept.0 }
     }
 
     #[inline]
-    pub(crate) fn subscription_ids(&self) -> &[u32] {
-        match &self.more_ids {
-            Some(more) => more,
-            None if self.one_id != 0 => core::slice::from_ref(&self.one_id),
-            None => &[],
+    pub(crate) fn qos(&self) -> QoS {
+        QoS::from_bits((self.terms & QOS) as u8).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn retain(&self) -> bool {
+        self.terms & RETAIN != 0
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> bool {
+        self.terms & SHARED != 0
+    }
+
+    #[inline]
+    pub(crate) fn kept(&self) -> Kept {
+        Kept(self.kept & !(SENT | WAITS))
+    }
+
+    /// It is in memory only, from here on.
+    pub(crate) fn lose(&mut self) {
+        self.kept &= SENT;
+    }
+
+    #[inline]
+    pub(crate) fn was_sent(&self) -> bool {
+        self.kept & SENT != 0
+    }
+
+    #[inline]
+    pub(crate) fn set_sent(&mut self) {
+        self.kept |= SENT;
+    }
+
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        self.kept & WAITS != 0
+    }
+
+    pub(crate) fn set_waits(&mut self, waits: bool) {
+        self.kept = if waits { self.kept | WAITS } else { self.kept & !WAITS };
+    }
+
+    #[inline]
+    pub(crate) fn with_subscription_ids<R>(&self, write: impl FnOnce(&[u32]) -> R) -> R {
+        match (&self.more_ids, self.terms >> ID_AT) {
+            (Some(more), _) => write(more),
+            (None, 0) => write(&[]),
+            (None, one) => write(&[one]),
         }
     }
 
@@ -48,11 +104,27 @@ impl Pending {
     }
 }
 
-/// First in, first out; bounded by count and by bytes.
+/// What became of a message that was to join a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Taken,
+    /// It is in the store alone.
+    Behind,
+    Refused,
+}
+
+/// First in, first out; bounded by count and by bytes. The front of it is in memory; what the store has need not be.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     pending: VecDeque<Pending>,
     bytes: usize,
+    /// Behind what is in memory: messages that are in the store alone, and their bytes.
+    behind: u32,
+    behind_bytes: u64,
+    /// There may be some: what comes lines up behind them.
+    is_cut: bool,
+    /// Of those that were behind so many, the oldest, have given way, and the store is not told yet.
+    excess: u32,
     /// QoS 0 entries: while there are some, later QoS 0 has to line up behind them.
     qos0: u32,
 }
@@ -86,32 +158,103 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Pending> {
         let first = self.pending.pop_front()?;
         self.bytes -= first.bytes();
-        self.qos0 -= u32::from(first.qos == QoS::AtMostOnce);
+        self.qos0 -= u32::from(first.qos() == QoS::AtMostOnce);
         if self.pending.is_empty() && self.pending.capacity() > KEPT_CAPACITY {
             self.pending = VecDeque::new();
         }
         Some(first)
     }
 
-    /// Takes it in if the bounds allow, dropping older ones where the policy says so. Returns whether it was taken and how
-    /// many older ones gave way.
-    pub(crate) fn push(&mut self, pending: Pending, limits: &Limits) -> (bool, u32) {
+    /// Takes it in if the bounds allow, dropping older ones where the policy says so: `displaced` is called for each.
+    pub(crate) fn push(
+        &mut self,
+        pending: Pending,
+        limits: &Limits,
+        spill: Spill,
+        mut displaced: impl FnMut(Option<Pending>),
+    ) -> Pushed {
         let bytes = pending.bytes();
         if bytes > limits.queue_bytes_max as usize || limits.queue_messages_max == 0 {
-            return (false, 0);
+            return Pushed::Refused;
         }
-        let mut displaced = 0;
         while !self.fits(bytes, limits) {
             if limits.queue_full == QueueFull::DropNewest {
-                return (false, displaced);
+                return Pushed::Refused;
             }
-            self.pop();
-            displaced += 1;
+            displaced(self.pop_oldest());
         }
-        self.bytes += bytes;
-        self.qos0 += u32::from(pending.qos == QoS::AtMostOnce);
+        let is_kept = pending.kept() != Kept::default();
+        let many = self.pending.len() >= limits.queue_memory_messages as usize
+            || self.bytes >= limits.queue_memory_bytes as usize
+            || self.is_cut;
+        if is_kept && (spill == Spill::Always || (many && spill != Spill::Never)) {
+            self.add_behind(1, bytes as u64);
+            return Pushed::Behind;
+        }
+        self.append(pending);
+        Pushed::Taken
+    }
+
+    /// Takes in one that was in the store alone.
+    pub(crate) fn take_back(&mut self, pending: Pending) {
+        self.leave_behind(1, pending.bytes() as u64);
+        self.append(pending);
+    }
+
+    /// So many of those that are in the store alone are there no longer.
+    pub(crate) fn leave_behind(&mut self, messages: u32, bytes: u64) {
+        self.behind = self.behind.saturating_sub(messages);
+        self.behind_bytes = if self.behind == 0 { 0 } else { self.behind_bytes.saturating_sub(bytes) };
+    }
+
+    /// So many more are in the store alone.
+    pub(crate) fn add_behind(&mut self, messages: u32, bytes: u64) {
+        self.is_cut = true;
+        self.behind = self.behind.saturating_add(messages);
+        self.behind_bytes = self.behind_bytes.saturating_add(bytes);
+    }
+
+    /// Whether some may be in the store alone.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// None is in the store alone any more.
+    pub(crate) fn join(&mut self) {
+        (self.is_cut, self.behind, self.behind_bytes) = (false, 0, 0);
+    }
+
+    /// Those that have given way and that the store is to forget.
+    pub(crate) fn take_excess(&mut self) -> u32 {
+        core::mem::take(&mut self.excess)
+    }
+
+    pub(crate) fn add_excess(&mut self, messages: u32) {
+        self.excess = self.excess.saturating_add(messages);
+    }
+
+    pub(crate) fn excess(&self) -> u32 {
+        self.excess
+    }
+
+    fn append(&mut self, pending: Pending) {
+        self.bytes += pending.bytes();
+        self.qos0 += u32::from(pending.qos() == QoS::AtMostOnce);
         self.pending.push_back(pending);
-        (true, displaced)
+    }
+
+    /// The oldest one gives way; `None`: it is in the store alone.
+    fn pop_oldest(&mut self) -> Option<Pending> {
+        let oldest = self.pop();
+        if oldest.is_none() && self.behind > 0 {
+            self.excess = self.excess.saturating_add(1);
+            self.leave_behind(1, self.behind_bytes / u64::from(self.behind));
+        }
+        oldest
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.pending.iter()
     }
 
     /// Takes everything out, in order.
@@ -125,7 +268,8 @@ impl Queue {
     }
 
     fn fits(&self, bytes: usize, limits: &Limits) -> bool {
-        self.pending.len() < limits.queue_messages_max as usize && self.bytes + bytes <= limits.queue_bytes_max as usize
+        self.pending.len() + (self.behind as usize) < limits.queue_messages_max as usize
+            && self.bytes as u64 + self.behind_bytes + bytes as u64 <= u64::from(limits.queue_bytes_max)
     }
 }
 
@@ -151,18 +295,36 @@ mod tests {
             origin: 0,
         };
         let subscription_ids: Vec<u32> = (1..=ids as u32).collect();
-        let delivery = Delivery { qos, retain: false, subscription_ids: &subscription_ids, shared: false };
+        let delivery = Delivery { qos, subscription_ids: &subscription_ids, ..Delivery::default() };
         Pending::new(Message::new(&view, &mut Vec::new()), &delivery)
     }
 
     #[test]
     fn a_record_knows_its_identifiers_and_its_bytes() {
+        let ids = |pending: &Pending| pending.with_subscription_ids(<[u32]>::to_vec);
         let plain = pending(10, 0, QoS::AtLeastOnce);
-        assert_eq!((plain.subscription_ids(), plain.bytes()), (&[][..], 32 + plain.message.byte_len()));
+        assert_eq!((ids(&plain), plain.bytes()), (vec![], 32 + plain.message.byte_len()));
         let one = pending(10, 1, QoS::AtLeastOnce);
-        assert_eq!((one.subscription_ids(), one.bytes()), (&[1][..], plain.bytes()));
+        assert_eq!((ids(&one), one.bytes()), (vec![1], plain.bytes()));
         let three = pending(10, 3, QoS::AtLeastOnce);
-        assert_eq!((three.subscription_ids(), three.bytes()), (&[1, 2, 3][..], plain.bytes() + 16 + 12));
+        assert_eq!((ids(&three), three.bytes()), (vec![1, 2, 3], plain.bytes() + 16 + 12));
+        let delivery = Delivery {
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            subscription_ids: &[268_435_455],
+            shared: true,
+            kept: Kept(WAITS - 1),
+        };
+        let mut full = Pending::new(plain.message, &delivery);
+        full.set_waits(true);
+        full.set_sent();
+        assert_eq!(
+            (ids(&full), full.qos(), full.retain(), full.shared()),
+            (vec![268_435_455], QoS::ExactlyOnce, true, true)
+        );
+        assert_eq!((full.kept(), full.waits(), full.was_sent()), (Kept(WAITS - 1), true, true));
+        full.lose();
+        assert_eq!((full.kept(), full.waits(), full.was_sent()), (Kept(0), false, true));
     }
 
     #[test]
@@ -177,13 +339,15 @@ mod tests {
                 if kind % 5 < 3 {
                     let qos = QoS::from_bits(qos % 3).unwrap();
                     let before = queue.len();
-                    let (taken, displaced) = queue.push(pending(size.into(), usize::from(ids % 4), qos), &limits);
-                    assert_eq!(queue.len(), before + usize::from(taken) - displaced as usize);
+                    let mut displaced = 0;
+                    let pending = pending(size.into(), usize::from(ids % 4), qos);
+                    let pushed = queue.push(pending, &limits, Spill::Always, |_| displaced += 1);
+                    assert_eq!(queue.len(), before + usize::from(pushed == Pushed::Taken) - displaced);
                 } else {
                     queue.pop();
                 }
                 assert_eq!(queue.bytes, queue.pending.iter().map(Pending::bytes).sum::<usize>());
-                let qos0 = queue.pending.iter().filter(|pending| pending.qos == QoS::AtMostOnce).count();
+                let qos0 = queue.pending.iter().filter(|pending| pending.qos() == QoS::AtMostOnce).count();
                 assert_eq!(queue.qos0 as usize, qos0);
                 assert!(queue.bytes <= 3000 && queue.len() <= 20);
             }

@@ -6,7 +6,7 @@ use breakwater_proto::{
     Auth, Connect, Instant, Packet, ReasonCode, Split, UserProperties, Version, Violation, decode, split,
 };
 use breakwater_router::FilterId;
-use breakwater_session::{ConnAckFacts, Env, Link, Session, Terms, refuse};
+use breakwater_session::{ConnAckFacts, Env, Link, Session, Spill, Terms, refuse};
 
 use crate::conn::{Admission, Cause, NONE, Phase, hold, mark};
 use crate::driver::{Driver, Event};
@@ -409,6 +409,7 @@ impl<T: Send> Shard<T> {
             check_at: NEVER,
             will_pending: false,
             shares: false,
+            lasting: None,
         };
         let session = self.enrol(resident, entrant.client_id(), entrant.mount.clone());
         self.counters.bump(Metric::SessionsCreated);
@@ -499,13 +500,15 @@ impl<T: Send> Shard<T> {
                 room,
                 out: &mut conn.out,
                 drops: &mut self.drops,
+                notes: &mut self.notes,
+                spill: Spill::default(),
                 scratch: &mut self.building,
             };
             if !conn.flags.marks.has(mark::METERED) {
                 resident.session.resume(&mut conn.link, &mut env); // [MQTT-4.4.0-1]
             }
             conn.flags.pump = true;
-            self.account(session);
+            self.after_pump(session);
         }
         self.mark_dirty(slot);
     }

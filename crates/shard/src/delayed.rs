@@ -9,17 +9,19 @@
 //!   once, as QoS 1 promises, rather than perhaps never.
 //! - Its expiry is kept as an interval and counts from when it is published. Its publisher was asked about `TOPIC` when it came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::Change;
-use breakwater_proto::{Message, MessageView, Publish, QoS, ReasonCode};
+use breakwater_proto::{Instant, Message, MessageView, Publish, QoS, ReasonCode};
 
 use crate::conn::NONE;
 use crate::driver::Driver;
 use crate::shard::{Shard, later};
 
+/// What was published stays in the store for so many milliseconds.
+const PUBLISHED_MS: u64 = 1000;
 const PREFIX: &str = "$delayed/";
 /// Longest time to wait, in seconds: what EMQX has. Greater numbers are a moment in Unix time.
 const SECONDS_MAX: u64 = 4_294_967;
@@ -51,6 +53,8 @@ pub(crate) struct Waiting {
     pub(crate) due_unix_ms: u64,
     /// Given to the last one.
     number: u64,
+    /// Keys of those that were published, and when: the store has them still.
+    published: VecDeque<(Instant, Box<[u8]>)>,
 }
 
 /// How many there are at all shards, and their bytes.
@@ -140,7 +144,7 @@ impl Delayed {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { messages: BTreeMap::new(), due_unix_ms: u64::MAX, number: 0 }
+        Self { messages: BTreeMap::new(), due_unix_ms: u64::MAX, number: 0, published: VecDeque::new() }
     }
 }
 
@@ -234,11 +238,19 @@ impl<T: Send> Shard<T> {
             view.expires_at = delayed.expiry_s.map(|seconds| later(self.now, u64::from(seconds) * 1000));
             self.publish_own(driver, &view, NONE);
             if self.durable.is_on() {
-                let change = Change::Value { table: TABLE.into(), key: delayed.row_key(), value: None };
-                self.record(change, OVERHEAD, false);
+                self.waiting.published.push_back((self.now, delayed.row_key()));
             }
         }
         self.waiting.due_unix_ms <= self.unix_ms
+    }
+
+    /// Takes what was published out of the store; once a second. Not at once: other shards may not have stored yet what it left
+    /// with them. `all`: the broker stops.
+    pub(crate) fn forget_published(&mut self, all: bool) {
+        let before = Instant(self.now.0.saturating_sub(PUBLISHED_MS));
+        while let Some((_, key)) = self.waiting.published.pop_front_if(|(at, _)| all || *at <= before) {
+            self.record(Change::Value { table: TABLE.into(), key, value: None }, OVERHEAD, false);
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! Messages into the out buffers and queues of sessions that live here.
 
 use breakwater_contract::Metric;
+use breakwater_contract::store::SessionNumber;
 use breakwater_proto::{OutPublish, QoS, Version};
 use breakwater_router::{PackedGrant, Subscriber};
-use breakwater_session::{Delivered, Delivery, Env, Shared};
+use breakwater_session::{Delivered, Delivery, Env, Kept, Shared, Spill};
 
 use crate::conn::{NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
 use crate::mount::has_name;
 use crate::route::Run;
 use crate::shard::Shard;
+use crate::tail::Comes;
 
 /// A run at least this long goes to an idle socket straight from where it stands: the copy would cost more than the
 /// system call that it saves.
@@ -32,31 +34,39 @@ impl<T: Send> Shard<T> {
             retain: view.retain && grant.retain_as_published(),
             subscription_ids,
             shared,
+            kept: Kept::default(),
         };
-        self.deliver_as(message, to, &delivery)
+        self.deliver_as(message, to, delivery)
     }
 
     pub(crate) fn deliver_as(
         &mut self,
         message: &mut Shared<'_>,
         to: Subscriber,
-        delivery: &Delivery<'_>,
+        mut delivery: Delivery<'_>,
     ) -> Option<Delivered> {
-        let queue_max = self.queue_bytes_max();
-        let bound = self.options.memory_bytes;
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let (slot, profile) = (resident.conn, resident.profile);
+        let (slot, profile, number) = (resident.conn, resident.profile, resident.number());
         if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
             return None;
         }
-        // No memory for queues: see `memory.rs` for the bounds.
-        let starved = match slot {
-            NONE => self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2,
-            _ => queue_max != usize::MAX && resident.session.queue_bytes() >= queue_max,
-        };
+        let queued = resident.session.queue_bytes();
+        let starved = self.is_starved(slot, queued);
+        let mut spill = if starved { Spill::Always } else { Spill::WhenMany };
+        let is_kept = delivery.qos != QoS::AtMostOnce && number != SessionNumber::default();
+        if is_kept {
+            delivery.kept = self.kept_name(message);
+            if let Some(come) = self.comes_kept(to.slot, message) {
+                match come {
+                    Comes::Read | Comes::Behind => return Some(Delivered::Behind),
+                    Comes::New => spill = Spill::Never,
+                }
+            }
+        }
+        let resident = self.sessions.get_mut(to.slot)?;
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
         let mut metered = false;
         let (link, out, room) = match conn {
@@ -78,26 +88,39 @@ impl<T: Send> Shard<T> {
         };
         let mut env = Env {
             now: self.now,
-            limits: if starved { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
+            limits: if starved && !is_kept { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
             room,
             out,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill,
             scratch: &mut self.building,
         };
-        let delivered = resident.session.deliver(link, message, delivery, &mut env);
+        let delivered = resident.session.deliver(link, message, &delivery, &mut env);
+        if is_kept {
+            self.kept_delivered(to.slot, number, message, &delivery, delivered);
+        } else if !self.notes.is_empty() {
+            self.settle_notes(to.slot);
+        }
         if metered {
             self.meter_delivery(slot, delivered);
         }
+        self.after_delivery(to.slot, slot, delivered);
+        Some(delivered)
+    }
+
+    #[inline]
+    fn after_delivery(&mut self, session: u32, slot: u32, delivered: Delivered) {
         match delivered {
             Delivered::Sent => {
                 self.counters.bump(Metric::PublishSent);
                 self.mark_dirty(slot);
             }
-            Delivered::Queued | Delivered::Dropped(_) => {
+            Delivered::Queued | Delivered::Behind | Delivered::Dropped(_) => {
                 if delivered == Delivered::Queued {
-                    self.account(to.slot);
+                    self.account(session);
                 }
-                let Some(conn) = self.conns.get_mut(slot) else { return Some(delivered) };
+                let Some(conn) = self.conns.get_mut(slot) else { return };
                 if !conn.out.is_empty() {
                     // It may be queued for want of room only: the flush that makes room goes on with it.
                     conn.flags.pump = true;
@@ -107,7 +130,6 @@ impl<T: Send> Shard<T> {
                 }
             }
         }
-        Some(delivered)
     }
 
     /// A run of QoS 0 messages to one session: in one piece where the layouts agree.

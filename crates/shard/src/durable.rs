@@ -4,15 +4,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use breakwater_contract::store::{Change, Durability, Retained, Store, Submitted};
+use breakwater_contract::store::{
+    Change, Durability, MessageAt, OutboundState, Position, Retained, SessionNumber, Store, Submitted,
+};
 use breakwater_contract::{Metric, Token};
-use breakwater_proto::{Instant, Message, QoS, ReasonCode};
-use breakwater_session::AckTicket;
+use breakwater_proto::{Instant, Message, QoS, ReasonCode, encode_pubcomp};
+use breakwater_session::{AckTicket, Kept, Note};
 
 use crate::conn::{Cause, NONE, hold};
-use crate::driver::Driver;
+use crate::driver::{Driver, ShardId};
+use crate::forward::Held;
+use crate::keeping::Keeping;
+use crate::kept::{KeptMessages, Place};
 use crate::lasting::{Names, Promised};
+use crate::mail::Receipt;
 use crate::shard::{NEVER, Shard, later};
+use crate::tail::Tails;
 
 /// What nobody waits for goes after so many milliseconds at the latest: with the sync behind it, within a second.
 const UNHURRIED_MS: u64 = 500;
@@ -20,6 +27,8 @@ const UNHURRIED_MS: u64 = 500;
 const BATCH_BYTES: usize = 1 << 20;
 /// A store that has not answered by then has failed: a client is told so rather than left waiting for ever.
 const PATIENCE_MS: u64 = 30_000;
+/// What a change takes that is a few numbers.
+pub(crate) const NOTE_BYTES: usize = 24;
 
 /// What one shard has for the store, and what it has promised.
 pub(crate) struct Durable {
@@ -28,6 +37,27 @@ pub(crate) struct Durable {
     durability: Durability,
     /// Sessions that the store knows.
     pub(crate) names: Names,
+    /// Messages that it has, or will have.
+    pub(crate) kept: KeptMessages,
+    /// The message that is being delivered.
+    pub(crate) keeping: Keeping,
+    /// Queues of which a part is in the store alone.
+    pub(crate) tails: Tails,
+    /// Those that wait for the store, or for the next second.
+    pub(crate) tail_waits: Vec<u32>,
+    /// Bytes of messages that wait until they may be forwarded.
+    pub(crate) held_bytes: usize,
+    /// Messages of the next batch.
+    messages: Vec<Kept>,
+    /// What sessions owe no longer; those of them whose place is not known wait for it.
+    forgets: Vec<(SessionNumber, Kept)>,
+    /// What waits for the place of a message, or for the next second.
+    late: Vec<(u32, u32, Note)>,
+    /// The last position that was answered.
+    pub(crate) last: Position,
+    /// The last batch that was answered, and the last one that was not stored.
+    answered: u64,
+    failed: u64,
     /// The next batch.
     changes: Vec<Change>,
     bytes: usize,
@@ -35,16 +65,18 @@ pub(crate) struct Durable {
     /// When it goes at the latest.
     due: Instant,
     under_way: VecDeque<Batch>,
-    sequence: u32,
+    sequence: u64,
     recorded: u64,
     /// Promises of batches that the store did not take, until the turn ends.
     broken: Vec<Promise>,
 }
 
 struct Batch {
-    sequence: u32,
+    sequence: u64,
     changes: u64,
     promises: Vec<Promise>,
+    messages: Vec<Kept>,
+    forgets: Vec<(SessionNumber, Kept)>,
     until: Instant,
 }
 
@@ -66,6 +98,37 @@ pub(crate) enum Promise {
         generation: u32,
         promised: Promised,
     },
+    /// What a note of a session has said.
+    Note {
+        session: u32,
+        /// Of the session.
+        generation: u32,
+        note: Note,
+    },
+    /// PUBCOMP.
+    Release {
+        slot: u32,
+        /// Of the connection.
+        generation: u32,
+        packet_id: u16,
+        reason: ReasonCode,
+    },
+    /// A publisher at some shard waits for what its message left here.
+    Receipt {
+        home: ShardId,
+        receipt: Receipt,
+        /// The first batch that it is in.
+        since: u64,
+    },
+    /// A QoS 2 publish may be forwarded.
+    Forward(Box<Held>),
+}
+
+impl Promise {
+    /// What somebody outside waits for. The rest goes by what the store says in the end.
+    fn can_be_given_up(&self) -> bool {
+        !matches!(self, Self::Note { .. } | Self::Forward(_))
+    }
 }
 
 impl Durable {
@@ -74,6 +137,17 @@ impl Durable {
             store: Some(store).filter(|store| !store.is_volatile()),
             durability,
             names: Names::new(),
+            kept: KeptMessages::default(),
+            keeping: Keeping::default(),
+            tails: Tails::new(),
+            tail_waits: Vec::new(),
+            held_bytes: 0,
+            messages: Vec::new(),
+            forgets: Vec::new(),
+            late: Vec::new(),
+            last: Position(0),
+            answered: 0,
+            failed: 0,
             changes: Vec::new(),
             bytes: 0,
             promises: Vec::new(),
@@ -101,9 +175,38 @@ impl Durable {
         self.recorded
     }
 
-    /// It waits for what was recorded last.
-    pub(crate) fn promise(&mut self, promise: Promise) {
-        self.promises.push(promise);
+    /// It waits for what was recorded last. Given back: everything that was is stored.
+    #[must_use]
+    pub(crate) fn promise(&mut self, promise: Promise) -> Option<Promise> {
+        if !self.changes.is_empty() {
+            self.promises.push(promise);
+        } else if let Some(batch) = self.under_way.back_mut() {
+            batch.promises.push(promise);
+        } else {
+            return Some(promise);
+        }
+        None
+    }
+
+    /// Number of the batch that is recorded into.
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// The last batch that was answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Whether one of the batches from this one on was not stored.
+    fn failed_since(&self, batch: u64) -> bool {
+        batch <= self.failed
+    }
+
+    /// Number of this message among those of the next batch.
+    fn in_batch(&self, kept: Kept) -> Option<u32> {
+        let place = self.messages.iter().rposition(|message| *message == kept)?;
+        u32::try_from(place).ok()
     }
 
     /// Whether something is to be handed in or to be told at the end of this turn.
@@ -122,14 +225,127 @@ impl Durable {
 impl<T: Send> Shard<T> {
     /// A change joins the batch of this turn, or one that goes within half a second if nobody hurries.
     pub(crate) fn record(&mut self, change: Change, bytes: usize, hurry: bool) {
+        self.make_room(bytes);
+        self.record_along(change, bytes, hurry);
+    }
+
+    /// A batch that has no room for so many bytes more goes.
+    pub(crate) fn make_room(&mut self, bytes: usize) {
         if self.durable.bytes + bytes > BATCH_BYTES && !self.durable.changes.is_empty() {
             self.submit();
         }
+    }
+
+    /// A change joins the batch of the one that was recorded before it.
+    pub(crate) fn record_along(&mut self, change: Change, bytes: usize, hurry: bool) {
         self.durable.changes.push(change);
         self.durable.recorded += 1;
         self.durable.bytes += bytes;
         let due = if hurry { self.now } else { later(self.now, UNHURRIED_MS) };
         self.durable.due = self.durable.due.min(due);
+    }
+
+    /// A message joins the batch. It was opened for this.
+    pub(crate) fn record_message(&mut self, change: Change, kept: Kept, bytes: usize) {
+        self.durable.messages.push(kept);
+        self.record_along(change, bytes, true);
+    }
+
+    /// A session owes a message no longer. Whoever held it for the session hands it over.
+    pub(crate) fn forget(&mut self, number: SessionNumber, kept: Kept) {
+        self.durable.forgets.push((number, kept));
+        self.durable.due = self.durable.due.min(later(self.now, UNHURRIED_MS));
+    }
+
+    /// A session says what the store has to be told.
+    pub(crate) fn note(&mut self, session: u32, note: Note) {
+        let Some(generation) = self.sessions.generation(session) else { return };
+        let Some(resident) = self.sessions.get(session) else { return };
+        let number = resident.number();
+        if number == SessionNumber::default() {
+            // It was forgotten while it went on: what it holds is memory's alone.
+            match note {
+                Note::Forgotten(kept) => self.durable.kept.release(kept),
+                Note::Begun { packet_id, .. } => self.go_on_without_store(session, packet_id),
+                Note::Received { packet_id, kept } => {
+                    self.durable.kept.release(kept);
+                    self.on_noted(session, packet_id);
+                }
+                Note::Finished { .. } => {}
+            }
+            return;
+        }
+        match note {
+            Note::Forgotten(kept) => self.forget(number, kept),
+            Note::Begun { packet_id, kept } => {
+                if self.durable.late.iter().any(|(other, ..)| *other == session) {
+                    // Those before it come first: a start goes by what was begun.
+                    return self.durable.late.push((session, generation, note));
+                }
+                self.make_room(NOTE_BYTES);
+                let message = match (self.durable.kept.place(kept), self.durable.in_batch(kept)) {
+                    (Place::At(position), _) => MessageAt::Position(position),
+                    (Place::Unknown, Some(nth)) => MessageAt::InBatch(nth),
+                    (Place::Unknown, None) => return self.durable.late.push((session, generation, note)),
+                    (Place::Lost, _) => return self.go_on_without_store(session, packet_id),
+                };
+                let (state, message) = (OutboundState::Sent, Some(message));
+                let change = Change::Outbound { session: number, packet_id, state, message };
+                self.record_along(change, NOTE_BYTES, true);
+                let _ = self.durable.promise(Promise::Note { session, generation, note });
+            }
+            Note::Received { packet_id, kept } => {
+                self.make_room(2 * NOTE_BYTES);
+                let state = OutboundState::Received;
+                let change = Change::Outbound { session: number, packet_id, state, message: None };
+                self.record_along(change, NOTE_BYTES, true);
+                if let Place::At(position) = self.durable.kept.place(kept) {
+                    // With it, or a start would deliver the message once more.
+                    let change = Change::Forget { session: number, messages: vec![position] };
+                    self.record_along(change, NOTE_BYTES, true);
+                }
+                let _ = self.durable.promise(Promise::Note { session, generation, note });
+            }
+            Note::Finished { packet_id } => {
+                self.record(Change::OutboundDone { session: number, packet_id }, NOTE_BYTES, false);
+            }
+        }
+    }
+
+    /// What a session has noted in a call, in order.
+    pub(crate) fn settle_notes(&mut self, session: u32) {
+        if self.notes.is_empty() {
+            return;
+        }
+        let mut notes = std::mem::take(&mut self.notes);
+        for note in notes.drain(..) {
+            self.note(session, note);
+        }
+        self.notes = notes;
+    }
+
+    fn go_on_without_store(&mut self, session: u32, packet_id: u16) {
+        if let Some(resident) = self.sessions.get_mut(session)
+            && let Some(kept) = resident.session.on_lost(packet_id)
+        {
+            self.durable.kept.release(kept);
+        }
+        self.on_noted(session, packet_id);
+    }
+
+    /// What a note has said is stored: its delivery goes on.
+    fn on_noted(&mut self, session: u32, packet_id: u16) {
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let slot = resident.conn;
+        match self.conns.get_mut(slot) {
+            Some(conn) => {
+                self.pool.ready(&mut conn.out);
+                resident.session.on_stored(packet_id, Some((&mut conn.link, &mut conn.out)));
+                conn.flags.pump = true;
+                self.mark_dirty(slot);
+            }
+            None => resident.session.on_stored(packet_id, None),
+        }
     }
 
     /// A topic has this retained message.
@@ -146,14 +362,31 @@ impl<T: Send> Shard<T> {
         self.record(change, topic.len(), qos != QoS::AtMostOnce);
     }
 
-    /// The publish that was recorded last is acknowledged when its batch is durable.
-    pub(crate) fn promise(&mut self, slot: u32, qos: QoS, packet_id: u16, reason: ReasonCode) {
+    /// A publish is acknowledged when so many parts of it are durable; one of them is what was recorded last, if any of it was
+    /// recorded `here`.
+    pub(crate) fn promise(
+        &mut self,
+        slot: u32,
+        (qos, packet_id): (QoS, u16),
+        reason: ReasonCode,
+        parts: u16,
+        here: bool,
+    ) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let session = conn.session;
         let Some(generation) = self.sessions.generation(session) else { return };
         let Some(resident) = self.sessions.get_mut(session) else { return };
-        let ticket = resident.session.acknowledge_later(qos, packet_id);
-        self.durable.promise(Promise::Acknowledgement { session, generation, ticket, reason });
+        let ticket = resident.session.acknowledge_later(qos, packet_id, parts);
+        if here && self.durable.promise(Promise::Acknowledgement { session, generation, ticket, reason }).is_some() {
+            debug_assert!(false, "something was recorded for it");
+        }
+        self.hold_back_unacknowledged(slot);
+    }
+
+    /// Nothing more is read of a 3.x client that has as many publishes under way as it may.
+    pub(crate) fn hold_back_unacknowledged(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(resident) = self.sessions.get(conn.session) else { return };
         // A 5.0 client keeps to its Receive Maximum, one of 3.x was told of none.
         let limits = self.profiles.limits(conn.profile);
         if !conn.link.version.is_v5() && resident.session.receive_quota(conn.link.version, limits) == 0 {
@@ -167,74 +400,239 @@ impl<T: Send> Shard<T> {
             self.submit();
         }
         for promise in std::mem::take(&mut self.durable.broken) {
-            self.settle_promise(driver, &promise, false);
+            self.settle_promise(driver, promise, false);
         }
     }
 
     fn submit(&mut self) {
+        self.finish_keeping();
+        let forgets = self.record_forgets();
         let durable = &mut self.durable;
         durable.due = NEVER;
         durable.bytes = 0;
         let changes = std::mem::take(&mut durable.changes);
         let mut promises = std::mem::take(&mut durable.promises);
+        let messages = std::mem::take(&mut durable.messages);
         let Some(store) = durable.store.as_ref().filter(|_| !changes.is_empty()) else { return };
-        durable.sequence = durable.sequence.wrapping_add(1);
+        durable.sequence += 1;
         let sequence = durable.sequence;
-        let token = Token { shard: self.id, slot: NONE, generation: 0, sequence };
+        let token = Token { shard: self.id, slot: NONE, generation: 0, sequence: sequence as u32 };
         let count = changes.len() as u64;
         self.counters.bump(Metric::StoreBatches);
         self.counters.add(Metric::StoreChanges, count);
         match store.submit(token, &changes, durable.durability) {
             Submitted::Pending => {
                 let until = later(self.now, PATIENCE_MS);
-                durable.under_way.push_back(Batch { sequence, changes: count, promises, until });
+                durable.under_way.push_back(Batch { sequence, changes: count, promises, messages, forgets, until });
             }
             Submitted::Refused => {
                 self.counters.add(Metric::StoreUnstored, count);
                 durable.broken.append(&mut promises);
+                self.settle_messages(sequence, &messages, &forgets, None);
+            }
+        }
+    }
+
+    /// What is owed no longer becomes changes, one per session, as far as it is known where it is. Answers what did.
+    fn record_forgets(&mut self) -> Vec<(SessionNumber, Kept)> {
+        let durable = &mut self.durable;
+        if durable.forgets.is_empty() {
+            return Vec::new();
+        }
+        let mut ready = Vec::new();
+        let kept = &mut durable.kept;
+        durable.forgets.retain(|(number, message)| match kept.place(*message) {
+            Place::Unknown => true,
+            Place::At(position) => {
+                ready.push((*number, *message, position));
+                false
+            }
+            Place::Lost => {
+                kept.release(*message);
+                false
+            }
+        });
+        ready.sort_by_key(|(number, _, position)| (*number, *position));
+        for of_one in ready.chunk_by(|one, next| one.0 == next.0) {
+            let messages = of_one.iter().map(|(_, _, position)| *position).collect();
+            self.durable.recorded += 1;
+            self.durable.changes.push(Change::Forget { session: of_one[0].0, messages });
+        }
+        ready.into_iter().map(|(number, message, _)| (number, message)).collect()
+    }
+
+    /// A batch is answered: where its messages are, or that they are nowhere.
+    fn settle_messages(
+        &mut self,
+        sequence: u64,
+        messages: &[Kept],
+        forgets: &[(SessionNumber, Kept)],
+        positions: Option<&[Position]>,
+    ) {
+        let durable = &mut self.durable;
+        durable.answered = durable.answered.max(sequence);
+        if positions.is_none() {
+            durable.failed = sequence;
+        }
+        for (nth, kept) in messages.iter().enumerate() {
+            let place = match positions.and_then(|positions| positions.get(nth)) {
+                Some(position) => {
+                    durable.last = durable.last.max(*position);
+                    Place::At(*position)
+                }
+                None => Place::Lost,
+            };
+            durable.kept.settle(*kept, place);
+            durable.kept.release(*kept);
+        }
+        match positions {
+            Some(_) => forgets.iter().for_each(|(_, kept)| durable.kept.release(*kept)),
+            // They are told again, in a while.
+            None => durable.forgets.extend_from_slice(forgets),
+        }
+        if !durable.forgets.is_empty() {
+            durable.due = durable.due.min(later(self.now, UNHURRIED_MS));
+        }
+        if !messages.is_empty() {
+            self.work_late();
+            self.tails_may_go_on();
+        }
+    }
+
+    fn work_late(&mut self) {
+        for (session, generation, note) in std::mem::take(&mut self.durable.late) {
+            if self.sessions.generation(session) == Some(generation) {
+                self.note(session, note);
             }
         }
     }
 
     /// The store has answered.
-    pub(crate) fn on_durable<D: Driver<Transport = T>>(&mut self, driver: &mut D, token: Token, stored: bool) {
+    pub(crate) fn on_durable<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        token: Token,
+        positions: Option<&[Position]>,
+    ) {
         // Answers come in the order of the batches, so that this is the first one, unless it was given up.
-        let place = self.durable.under_way.iter().position(|batch| batch.sequence == token.sequence);
+        let place = self.durable.under_way.iter().position(|batch| batch.sequence as u32 == token.sequence);
         if let Some(batch) = place.and_then(|place| self.durable.under_way.remove(place)) {
-            self.settle_batch(driver, batch, stored);
+            self.settle_batch(driver, batch, positions);
         }
     }
 
-    /// Once a second: gives up what the store has not answered in time.
+    /// Once a second: tells clients what the store has not answered in time.
     pub(crate) fn give_up_batches<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
-        while let Some(batch) = self.durable.under_way.pop_front_if(|batch| batch.until <= self.now) {
-            self.settle_batch(driver, batch, false);
+        let now = self.now;
+        let mut broken = Vec::new();
+        for batch in self.durable.under_way.iter_mut().take_while(|batch| batch.until <= now) {
+            let (given_up, kept) = std::mem::take(&mut batch.promises).into_iter().partition(Promise::can_be_given_up);
+            batch.promises = kept;
+            broken.extend::<Vec<_>>(given_up);
         }
+        for promise in broken {
+            self.settle_promise(driver, promise, false);
+        }
+        self.work_late();
+        self.tails_may_go_on();
     }
 
-    fn settle_batch<D: Driver<Transport = T>>(&mut self, driver: &mut D, batch: Batch, stored: bool) {
-        if !stored {
+    fn settle_batch<D: Driver<Transport = T>>(&mut self, driver: &mut D, batch: Batch, positions: Option<&[Position]>) {
+        if positions.is_none() {
             self.counters.add(Metric::StoreUnstored, batch.changes);
         }
-        for promise in &batch.promises {
-            self.settle_promise(driver, promise, stored);
+        self.settle_messages(batch.sequence, &batch.messages, &batch.forgets, positions);
+        for promise in batch.promises {
+            self.settle_promise(driver, promise, positions.is_some());
         }
     }
 
-    fn settle_promise<D: Driver<Transport = T>>(&mut self, driver: &mut D, promise: &Promise, stored: bool) {
-        match *promise {
+    pub(crate) fn settle_promise<D: Driver<Transport = T>>(&mut self, driver: &mut D, promise: Promise, stored: bool) {
+        match promise {
             Promise::Acknowledgement { session, generation, ticket, reason } => {
                 self.let_out(driver, (session, generation), ticket, reason, stored);
             }
+            Promise::Note { session, generation, note } => self.settle_note(session, generation, note, stored),
+            Promise::Release { slot, generation, packet_id, reason } => {
+                self.let_release_out(driver, (slot, generation), packet_id, reason, stored);
+            }
+            Promise::Receipt { home, receipt, since } => {
+                let stored = stored && !self.durable.failed_since(since);
+                self.send_receipt(driver, home, receipt, stored);
+            }
+            Promise::Forward(held) => self.forward(driver, *held, stored),
             Promise::Answer { slot, generation, promised } => {
                 self.keep_answer(driver, (slot, generation), promised, stored);
             }
         }
     }
 
+    fn settle_note(&mut self, session: u32, generation: u32, note: Note, stored: bool) {
+        let is_there = self.sessions.generation(session) == Some(generation);
+        match note {
+            // Neither may go on before the store has it; it is told once a second.
+            Note::Begun { .. } | Note::Received { .. } if !stored && is_there => {
+                self.durable.late.push((session, generation, note));
+            }
+            Note::Begun { packet_id, .. } if is_there => self.on_noted(session, packet_id),
+            Note::Received { packet_id, kept } => {
+                self.durable.kept.release(kept);
+                if is_there {
+                    self.on_noted(session, packet_id);
+                }
+            }
+            Note::Begun { .. } | Note::Forgotten(_) | Note::Finished { .. } => {}
+        }
+    }
+
+    /// Tells a publisher what became of the part of its message that came here.
+    pub(crate) fn send_receipt<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        home: ShardId,
+        receipt: Receipt,
+        stored: bool,
+    ) {
+        if home == self.id {
+            self.on_receipt(driver, receipt, stored);
+        } else {
+            self.batch(home).receipts.push((receipt, stored));
+        }
+    }
+
+    /// A part of what a publisher here waits for is stored, or is not.
+    pub(crate) fn on_receipt<D: Driver<Transport = T>>(&mut self, driver: &mut D, receipt: Receipt, stored: bool) {
+        let Receipt { session, generation, ticket } = receipt;
+        self.let_out(driver, (session, generation), ticket, ReasonCode::Success, stored);
+    }
+
+    /// PUBCOMP: the store knows that the packet identifier is free.
+    fn let_release_out<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        (slot, generation): (u32, u32),
+        packet_id: u16,
+        reason: ReasonCode,
+        stored: bool,
+    ) {
+        if self.conns.generation(slot) != Some(generation) {
+            return;
+        }
+        if !stored {
+            // It comes back and sends PUBREL again.
+            let (reason, text) = (ReasonCode::QuotaExceeded, "the store could not take that a message was released");
+            self.close(driver, slot, Cause::NotPermitted(reason, text));
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        self.pool.ready(&mut conn.out);
+        encode_pubcomp(conn.link.version, packet_id, reason, &mut conn.out);
+        self.mark_dirty(slot);
+    }
+
     /// Lets an acknowledgement out. Where nothing was stored a 5.0 client is told so; one of 3.x can't be, and loses its
     /// connection instead, so that it publishes again.
-    fn let_out<D: Driver<Transport = T>>(
+    pub(crate) fn let_out<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         (session, generation): (u32, u32),
@@ -254,19 +652,18 @@ impl<T: Send> Shard<T> {
         match self.conns.get_mut(slot) {
             Some(conn) if stored || conn.link.version.is_v5() => {
                 self.pool.ready(&mut conn.out);
-                resident.session.acknowledge_ready(ticket, reason, Some((&mut conn.link, &mut conn.out)));
+                let told = resident.session.acknowledge_ready(ticket, reason, Some((&mut conn.link, &mut conn.out)));
                 self.mark_dirty(slot);
-                self.read_on(slot);
+                if told.is_some() {
+                    self.read_on(slot);
+                }
             }
             Some(_) => {
                 resident.session.acknowledge_ready(ticket, reason, None);
-                self.close(
-                    driver,
-                    slot,
-                    Cause::NotPermitted(reason, "the store could not take a message of the client"),
-                );
+                let text = "the store could not take a message of the client";
+                self.close(driver, slot, Cause::NotPermitted(reason, text));
             }
-            None => resident.session.acknowledge_ready(ticket, reason, None),
+            None => drop(resident.session.acknowledge_ready(ticket, reason, None)),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Bytes to a connection: one write per dirty connection at the end of the turn.
 
 use breakwater_contract::Metric;
-use breakwater_session::Env;
+use breakwater_contract::store::SessionNumber;
+use breakwater_session::{Env, Spill};
 
 use crate::conn::{Cause, NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
@@ -206,12 +207,23 @@ impl<T: Send> Shard<T> {
             room,
             out: &mut conn.out,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: Spill::default(),
             scratch: &mut self.building,
         };
         let pumped = resident.session.pump(&mut conn.link, &mut env);
         conn.flags.pump = pumped.more;
         self.counters.add(Metric::PublishSent, u64::from(pumped.sent));
         let session = conn.session;
+        self.after_pump(session);
+    }
+
+    /// Notes of a session whose queue went on, its account, and what is to follow from the store.
+    pub(crate) fn after_pump(&mut self, session: u32) {
+        self.settle_notes(session);
         self.account(session);
+        if self.sessions.get(session).is_some_and(|resident| resident.number() != SessionNumber::default()) {
+            self.read_on_tail(session);
+        }
     }
 }

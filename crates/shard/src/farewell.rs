@@ -151,6 +151,7 @@ impl<T: Send> Shard<T> {
             resident.expires_at = later(now, u64::from(expiry_s) * 1000);
         }
         self.record_session(session, false);
+        self.settle_notes(session);
         self.watch(session);
         self.account(session);
     }
@@ -198,6 +199,7 @@ impl<T: Send> Shard<T> {
 
     /// Forgets a session without more ado.
     pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
+        self.let_go(session);
         self.forget_session(session);
         let who = self.subscriber_of(session);
         let held = self.sessions.get_mut(session).map(|resident| std::mem::take(&mut resident.session.subscriptions));
@@ -229,6 +231,8 @@ impl<T: Send> Shard<T> {
     fn redeliver<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, subscriptions: &[u32]) {
         let who = self.subscriber_of(session);
         let Some(resident) = self.sessions.get_mut(session) else { return };
+        let kept = &mut self.durable.kept;
+        resident.session.each_kept(|message| kept.release(message));
         let orphans: Vec<Message> = resident.session.drain_unacked().map(|(message, ..)| message).collect();
         if orphans.is_empty() {
             return;
@@ -250,7 +254,8 @@ impl<T: Send> Shard<T> {
             let Some(group) = group else { continue };
             let topic_hash = self.chance();
             let attempt = GroupTry { group, topic_hash, client_hash: 0, tried: Some(who) };
-            self.try_group(driver, attempt, None, &message.view());
+            self.try_group(driver, attempt, None, &message.view(), None);
+            self.finish_keeping();
         }
     }
 }

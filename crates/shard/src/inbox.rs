@@ -1,13 +1,15 @@
 //! Mail from other shards, and large fan-outs: work that is taken up again where the last turn left it.
 
-use breakwater_contract::{Completion, Metric};
+use breakwater_contract::Completion;
+use breakwater_contract::store::Position;
 use breakwater_proto::{Message, MessageView, QoS, Split, decode_publish, split};
 use breakwater_router::{Snapshot, Subscriber};
 use breakwater_session::{Delivered, Shared};
 
 use crate::driver::{Driver, ShardId};
-use crate::mail::{Batch, Control, Entry, Mail, Routed};
-use crate::route::Run;
+use crate::durable::Promise;
+use crate::mail::{Batch, Control, Entry, Mail, Receipt, Routed};
+use crate::route::{Run, Tried};
 use crate::shard::Shard;
 
 /// Members of a large set served at a time.
@@ -32,6 +34,10 @@ struct Place {
     target: usize,
     /// First of the identifiers that targets still to come refer to.
     id: usize,
+    /// Since which batch the store is told of it, if it is.
+    since: Option<u64>,
+    /// Another shard has it now, and tells.
+    passed_on: bool,
     /// The copy that sessions keep, once one of them asked for it: all that are still to come share it.
     message: Option<Message>,
 }
@@ -159,12 +165,15 @@ impl<T: Send> Shard<T> {
     }
 
     /// Works off a batch as far as `budget` reaches. `Err`: go on later.
-    fn work<D: Driver<Transport = T>>(
+    pub(crate) fn work<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         mut progress: Progress,
         budget: &mut usize,
     ) -> Result<Box<Batch>, Progress> {
+        for (receipt, stored) in std::mem::take(&mut progress.batch.receipts) {
+            self.on_receipt(driver, receipt, stored);
+        }
         while let Some(entry) = progress.batch.entries.get(progress.entry) {
             if *budget == 0 {
                 return Err(progress);
@@ -177,7 +186,14 @@ impl<T: Send> Shard<T> {
                 (place.target >= entry.targets.1 as usize, cost)
             };
             *budget = budget.saturating_sub(cost);
+            if let Some(since) = self.finish_part(place.since) {
+                place.since = Some(since);
+            }
             if done {
+                if let Some(receipt) = entry.receipt.filter(|_| !place.passed_on) {
+                    self.answer(driver, progress.batch.home, receipt, place.since);
+                }
+                (place.since, place.passed_on) = (None, false);
                 progress.entry += 1;
                 let next = progress.batch.entries.get(progress.entry);
                 place.target = next.map_or(0, |next| if next.large.is_some() { 0 } else { next.targets.0 as usize });
@@ -185,6 +201,26 @@ impl<T: Send> Shard<T> {
             }
         }
         Ok(progress.batch)
+    }
+
+    /// What was delivered of an entry joins the batch of the store. Answers the first one that it is in.
+    fn finish_part(&mut self, since: Option<u64>) -> Option<u64> {
+        let recorded = self.finish_keeping();
+        since.or_else(|| recorded.then(|| self.durable.next_batch()))
+    }
+
+    /// Tells whoever waits for an entry when all of it is stored.
+    fn answer<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        home: ShardId,
+        receipt: Receipt,
+        since: Option<u64>,
+    ) {
+        let Some(since) = since else { return self.send_receipt(driver, home, receipt, true) };
+        if let Some(promise) = self.durable.promise(Promise::Receipt { home, receipt, since }) {
+            self.settle_promise(driver, promise, true);
+        }
     }
 
     /// Some targets of an entry; answers what that cost.
@@ -214,6 +250,9 @@ impl<T: Send> Shard<T> {
                 let mut encoded = std::mem::take(&mut self.encoded);
                 let earlier = place.message.take();
                 let mut message = shared(view, earlier.as_ref(), &mut encoded);
+                if entry.position != Position(0) {
+                    self.keep_at(entry.position);
+                }
                 for routed in targets {
                     ids.clear();
                     let more = place.more_ids(batch, routed);
@@ -226,7 +265,10 @@ impl<T: Send> Shard<T> {
                     if let Some(attempt) = entry.group
                         && matches!(outcome, None | Some(Delivered::Dropped(_)))
                     {
-                        self.try_group(driver, attempt, Some(who), &view);
+                        // Who is tried now is not among those that the store has it for.
+                        self.finish_keeping();
+                        let tried = self.try_group(driver, attempt, Some(who), &view, entry.receipt);
+                        place.passed_on = tried == Tried::Elsewhere;
                     }
                 }
                 place.message = message.copy();
@@ -269,6 +311,9 @@ impl<T: Send> Shard<T> {
                 let mut encoded = std::mem::take(&mut self.encoded);
                 let earlier = place.message.take();
                 let mut message = shared(view, earlier.as_ref(), &mut encoded);
+                if entry.position != Position(0) {
+                    self.keep_at(entry.position);
+                }
                 for target in &walked {
                     let id = [target.grant.subscription_id()];
                     let ids = if id[0] == 0 { &[][..] } else { &id[..] };
@@ -289,9 +334,10 @@ impl<T: Send> Shard<T> {
             match completion {
                 Completion::Auth { token, step } => self.on_auth_step(driver, token, step),
                 Completion::Authorized { token, verdict } => self.on_authorized(token, verdict),
-                Completion::Durable { token, stored, positions: _ } => self.on_durable(driver, token, stored),
-                // Queues live in memory: nothing of this kind is asked for.
-                Completion::Read { .. } => self.counters.bump(Metric::DroppedGone),
+                Completion::Durable { token, stored, positions } => {
+                    self.on_durable(driver, token, stored.then_some(&*positions));
+                }
+                Completion::Read { token, answer } => self.on_read(token, answer),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use breakwater_contract::Metric;
-use breakwater_contract::store::{Change, SessionNumber, SessionRow, StoredSession};
+use breakwater_contract::store::{Change, OutboundState, Position, SessionNumber, SessionRow, StoredSession, Tally};
 use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, exclusive, parse_filter};
 use breakwater_router::{Grant, Subscribed};
 use breakwater_session::{Session, StoredWill, refuse};
@@ -17,7 +17,9 @@ use crate::conn::{Cause, NONE, hold};
 use crate::delayed::Delayed;
 use crate::driver::Driver;
 use crate::durable::Promise;
-use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
+use crate::forward::Roster;
+use crate::shard::{Lasting, NEVER, Resident, Shard, hash_id, home_of, later};
+use crate::tail::Tail;
 
 /// What the store calls a session, and whose it is; by slot.
 pub(crate) type Names = BTreeMap<u32, Name>;
@@ -51,10 +53,13 @@ pub struct Back {
     pub(crate) will_at: Instant,
 }
 
-/// Sessions, and messages that are to be published later, on their way to their shards. Each shard takes its own once, when it is
-/// built.
+/// Sessions of the store, and messages that are to be published later: those on their way to their shards, each of which takes its own
+/// once, when it is built; and what all the sessions are called.
 #[derive(Debug, Default)]
-pub struct Returning(Mutex<Vec<Home>>);
+pub struct Returning {
+    homes: Mutex<Vec<Home>>,
+    pub(crate) roster: Roster,
+}
 
 type Home = (Vec<Back>, Vec<Delayed>);
 
@@ -70,11 +75,11 @@ impl Returning {
         for (home, delayed) in (0..homes.len()).cycle().zip(delayed) {
             homes[home].1.push(delayed);
         }
-        Self(Mutex::new(homes))
+        Self { homes: Mutex::new(homes), roster: Roster::new(shards) }
     }
 
     fn take(&self, shard: u16) -> Home {
-        let mut homes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
         homes.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
     }
 }
@@ -97,8 +102,8 @@ impl<T: Send> Shard<T> {
     pub(crate) fn keep_session(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
         let Some(store) = self.durable.store() else { return };
         let durable = self.sessions.get(session).is_some_and(|resident| resident.session.is_durable());
-        if !durable {
-            self.forget_session(session);
+        // What it has queued in the store it still gets, though it ends with this connection now.
+        if !durable && !self.durable.names.contains_key(&session) {
             return;
         }
         let user = &*entrant.principal.name;
@@ -111,14 +116,21 @@ impl<T: Send> Shard<T> {
                 if name.stored { Promised::OldSession } else { Promised::NewSession }
             }
             None => {
-                self.durable
-                    .names
-                    .insert(session, Name { number: store.new_session(), user: user.into(), stored: false });
+                self.name_session(session, Name { number: store.new_session(), user: user.into(), stored: false });
                 Promised::NewSession
             }
         };
         self.record_session(session, true);
         self.hold_answer(slot, promised);
+    }
+
+    /// The store knows a session by this name.
+    fn name_session(&mut self, session: u32, name: Name) {
+        if let Some(resident) = self.sessions.get_mut(session) {
+            resident.lasting = Some(Box::new(Lasting { number: name.number, ..Lasting::default() }));
+        }
+        self.returning.roster.enter(self.subscriber_of(session), name.number);
+        self.durable.names.insert(session, name);
     }
 
     /// What is in the out buffer waits for the store.
@@ -129,7 +141,7 @@ impl<T: Send> Shard<T> {
         // Nothing is written to it, and nobody is to wonder.
         conn.flags.blocked = true;
         conn.stalled_since = self.now.0 as u32;
-        self.durable.promise(Promise::Answer { slot, generation, promised });
+        let _ = self.durable.promise(Promise::Answer { slot, generation, promised });
     }
 
     /// SUBACK or UNSUBACK is in the out buffer; it waits if any of it is to last.
@@ -201,7 +213,11 @@ impl<T: Send> Shard<T> {
             expiry_s: resident.session.expiry_s(),
             detached_unix_ms: self.detached_unix_ms(resident),
             will: will.map(|will| (will.message.clone(), will.delay_s)),
-            attributes: attributes(will.and_then(|will| will.expiry_s), self.mount_of(session)),
+            attributes: attributes(
+                will.and_then(|will| will.expiry_s),
+                resident.session.begun_len(),
+                self.mount_of(session),
+            ),
         };
         let bytes = row.client_id.len() + will.map_or(0, |will| will.message.byte_len()) + 100;
         self.record(Change::Session(Box::new(row)), bytes, hurry);
@@ -234,6 +250,10 @@ impl<T: Send> Shard<T> {
     /// A session ends, or lives from here on as long as its connection.
     pub(crate) fn forget_session(&mut self, session: u32) {
         if let Some(name) = self.durable.names.remove(&session) {
+            self.returning.roster.strike(self.id, session);
+            if let Some(resident) = self.sessions.get_mut(session) {
+                resident.lasting = None;
+            }
             self.record(Change::RemoveSession(name.number), 32, false);
         }
     }
@@ -248,13 +268,16 @@ impl<T: Send> Shard<T> {
     }
 
     fn take_one_back(&mut self, back: Back) {
-        let Back { session: StoredSession { row, subscriptions, .. }, expires_at, will_at } = back;
+        let Back { session: StoredSession { row, subscriptions, inbound, outbound, tally }, expires_at, will_at } =
+            back;
         if self.find(&row.client_id).is_some() {
             // One of a name is enough; the store should have had no other.
             self.record(Change::RemoveSession(row.number), 32, false);
             return;
         }
-        let (will_expiry_s, mount) = read_attributes(&row.attributes);
+        let Attributes { will_expiry_s, begun, mount } = read_attributes(&row.attributes);
+        // Who was connected when the process ended may have been sent as much as a client may be.
+        let begun = if row.detached_unix_ms == 0 { BEGUN_MAX } else { begun };
         let mut session = Session::new(&row.client_id, row.expiry_s);
         let will_pending = row.will.is_some();
         session.set_will(row.will.map(|(message, delay_s)| StoredWill { message, delay_s, expiry_s: will_expiry_s }));
@@ -270,13 +293,42 @@ impl<T: Send> Shard<T> {
             check_at: NEVER,
             will_pending,
             shares: false,
+            lasting: None,
         };
         let slot = self.enrol(resident, &row.client_id, Some(mount).filter(|mount| !mount.is_empty()));
-        self.durable.names.insert(slot, Name { number: row.number, user: row.user, stored: true });
+        self.name_session(slot, Name { number: row.number, user: row.user, stored: true });
+        self.take_deliveries_back(slot, &inbound, &outbound, tally, begun);
         for (filter, options, identifier) in subscriptions {
             self.subscribe_back(slot, &filter, unpacked(options, identifier));
         }
         self.watch(slot);
+    }
+
+    /// What was under way, and what waits: in the store alone, until the client comes.
+    fn take_deliveries_back(
+        &mut self,
+        session: u32,
+        inbound: &[u16],
+        outbound: &[(u16, OutboundState, Option<Position>)],
+        tally: Tally,
+        begun: u32,
+    ) {
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        resident.session.restore_inbound(inbound);
+        let received = |state: OutboundState| state == OutboundState::Received;
+        // A delivery that neither was received nor has its message can't go on.
+        let flights = outbound.iter().filter(|(_, state, message)| received(*state) || message.is_some());
+        resident.session.restore_outbound(flights.map(|(id, state, _)| (*id, received(*state))).collect());
+        let missing: BTreeMap<Position, u16> = outbound
+            .iter()
+            .filter(|(_, state, _)| !received(*state))
+            .filter_map(|(id, _, message)| Some(((*message)?, *id)))
+            .collect();
+        let messages = u32::try_from(tally.messages).unwrap_or(u32::MAX);
+        if messages > 0 || !missing.is_empty() {
+            resident.session.add_behind(messages, tally.bytes);
+            self.durable.tails.insert(session, Tail::from_start(missing, begun));
+        }
     }
 
     fn subscribe_back(&mut self, session: u32, filter: &str, grant: Grant) {
@@ -338,25 +390,48 @@ fn unpacked(options: u8, subscription_id: u32) -> Grant {
     }
 }
 
-/// Form of the attributes of a session: this byte, the expiry of the will (4), the mountpoint.
-const FORM: u8 = 1;
+/// Form of the attributes of a session: this byte, the expiry of the will (4), deliveries that were begun (2), the mountpoint.
+const FORM: u8 = 2;
+/// An earlier form, without the deliveries.
+const FORM_1: u8 = 1;
+/// Deliveries that a client may have been sent and not answered.
+const BEGUN_MAX: u32 = u16::MAX as u32;
 
-fn attributes(will_expiry_s: Option<u32>, mount: &str) -> Box<[u8]> {
-    if will_expiry_s.is_none() && mount.is_empty() {
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Attributes {
+    will_expiry_s: Option<u32>,
+    begun: u32,
+    mount: Box<str>,
+}
+
+fn attributes(will_expiry_s: Option<u32>, begun: usize, mount: &str) -> Box<[u8]> {
+    if will_expiry_s.is_none() && begun == 0 && mount.is_empty() {
         return Box::default();
     }
     let mut bytes = vec![FORM];
     bytes.extend(will_expiry_s.unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(u16::try_from(begun).unwrap_or(u16::MAX).to_be_bytes());
     bytes.extend(mount.as_bytes());
     bytes.into()
 }
 
-fn read_attributes(bytes: &[u8]) -> (Option<u32>, Box<str>) {
-    let Some((expiry_s, mount)) = bytes.strip_prefix(&[FORM]).and_then(|rest| rest.split_first_chunk()) else {
-        return (None, Box::default());
+/// A form that is not known says nothing.
+fn read_attributes(bytes: &[u8]) -> Attributes {
+    let read = || {
+        let (form, rest) = bytes.split_first()?;
+        let (expiry_s, rest) = rest.split_first_chunk()?;
+        let (begun, mount) = match *form {
+            FORM => rest.split_first_chunk().map(|(begun, mount)| (u16::from_be_bytes(*begun), mount))?,
+            FORM_1 => (0, rest),
+            _ => return None,
+        };
+        Some(Attributes {
+            will_expiry_s: Some(u32::from_be_bytes(*expiry_s)).filter(|seconds| *seconds != u32::MAX),
+            begun: u32::from(begun),
+            mount: std::str::from_utf8(mount).unwrap_or_default().into(),
+        })
     };
-    let expiry_s = Some(u32::from_be_bytes(*expiry_s)).filter(|seconds| *seconds != u32::MAX);
-    (expiry_s, std::str::from_utf8(mount).unwrap_or_default().into())
+    read().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -365,10 +440,15 @@ mod tests {
 
     #[test]
     fn attributes_and_options_come_back_as_they_were() {
-        for (expiry_s, mount) in [(None, ""), (Some(7), ""), (None, "tenant/"), (Some(0), "é/")] {
-            assert_eq!(read_attributes(&attributes(expiry_s, mount)), (expiry_s, mount.into()));
+        for (will_expiry_s, begun, mount) in
+            [(None, 0, ""), (Some(7), 3, ""), (None, 0, "tenant/"), (Some(0), 65_535, "é/")]
+        {
+            let expected = Attributes { will_expiry_s, begun, mount: mount.into() };
+            assert_eq!(read_attributes(&attributes(will_expiry_s, begun as usize, mount)), expected);
         }
-        assert_eq!(read_attributes(&[9, 1]), (None, "".into()), "a later form says nothing");
+        let earlier = Attributes { will_expiry_s: Some(7), begun: 0, mount: "m/".into() };
+        assert_eq!(read_attributes(b"\x01\0\0\0\x07m/"), earlier);
+        assert_eq!(read_attributes(&[9, 1]), Attributes::default(), "a later form says nothing");
         for options in 0..12_u8 {
             let grant = unpacked(options, 5);
             assert_eq!(packed(grant), if options & 3 == 3 { options & 12 } else { options });

@@ -1,7 +1,9 @@
 //! What travels between shards: batches of deliveries, and connections on their way home.
 
+use breakwater_contract::store::Position;
 use breakwater_proto::{Instant, Version};
 use breakwater_router::{GroupRef, PackedGrant, Snapshot, Subscriber};
+use breakwater_session::AckTicket;
 
 use crate::driver::{Peer, ShardId};
 
@@ -62,6 +64,8 @@ pub struct Batch {
     pub(crate) entries: Vec<Entry>,
     pub(crate) targets: Vec<Routed>,
     pub(crate) ids: Vec<u32>,
+    /// For publishers that wait at the receiving shard: what became of parts of their messages.
+    pub(crate) receipts: Vec<(Receipt, bool)>,
     /// Shard whose batch this is, and to which it goes home.
     pub(crate) home: ShardId,
 }
@@ -81,6 +85,19 @@ pub(crate) struct Entry {
     pub(crate) targets: (u32, u32),
     pub(crate) large: Option<Box<Snapshot>>,
     pub(crate) group: Option<GroupTry>,
+    /// Whom to tell when what is to last of it is stored.
+    pub(crate) receipt: Option<Receipt>,
+    /// Where it is in the store, in the queues of all its targets that are there; 0 if it is not.
+    pub(crate) position: Position,
+}
+
+/// A publisher whose acknowledgement waits for what others have to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// Its session, at its home.
+    pub(crate) session: u32,
+    pub(crate) generation: u32,
+    pub(crate) ticket: AckTicket,
 }
 
 /// A delivery through a shared group: enough to choose another member.
@@ -116,6 +133,7 @@ impl Batch {
             + self.entries.len() * size_of::<Entry>()
             + self.targets.len() * size_of::<Routed>()
             + self.ids.len() * size_of::<u32>()
+            + self.receipts.len() * size_of::<(Receipt, bool)>()
     }
 
     /// The packets of one of its entries.
@@ -128,6 +146,7 @@ impl Batch {
         self.entries.clear();
         self.targets.clear();
         self.ids.clear();
+        self.receipts.clear();
     }
 
     /// Keeps one huge turn from holding its memory for ever.
@@ -144,6 +163,9 @@ impl Batch {
         }
         if self.ids.capacity() * size_of::<u32>() > KEEP {
             self.ids = Vec::new();
+        }
+        if self.receipts.capacity() * size_of::<(Receipt, bool)>() > KEEP {
+            self.receipts = Vec::new();
         }
     }
 }

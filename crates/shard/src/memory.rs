@@ -45,6 +45,17 @@ impl<T: Send> Shard<T> {
         }
     }
 
+    /// Whether there is no memory for more in the queue of a session, which holds so many bytes. `slot`: of its connection.
+    #[inline]
+    pub(crate) fn is_starved(&self, slot: u32, queued: usize) -> bool {
+        let bound = self.options.memory_bytes;
+        if slot == NONE {
+            return self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2;
+        }
+        let queue_max = self.queue_bytes_max();
+        queue_max != usize::MAX && queued >= queue_max
+    }
+
     /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause
     /// for want of memory would never go on if the bytes didn't go away as the client catches up.
     pub(crate) fn account(&mut self, session: u32) {

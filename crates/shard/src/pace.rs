@@ -5,7 +5,7 @@
 
 use breakwater_contract::Metric;
 use breakwater_proto::Instant;
-use breakwater_session::{Delivered, Env};
+use breakwater_session::{Delivered, Env, Spill};
 
 use crate::conn::{Conn, hold, mark};
 use crate::ingress::SHORT_TAIL;
@@ -263,6 +263,8 @@ impl<T: Send> Shard<T> {
                 room: 0,
                 out: &mut one,
                 drops: &mut self.drops,
+                notes: &mut self.notes,
+                spill: Spill::default(),
                 scratch: &mut self.building,
             };
             let pumped = resident.session.pump(&mut conn.link, &mut env);
@@ -277,7 +279,7 @@ impl<T: Send> Shard<T> {
         }
         self.encoded = one;
         let session = self.conns.get(slot).map(|conn| conn.session);
-        session.into_iter().for_each(|session| self.account(session));
+        session.into_iter().for_each(|session| self.after_pump(session));
     }
 
     fn set_pace_timer(&mut self, slot: u32, wait_ms: u64) {

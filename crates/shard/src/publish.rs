@@ -1,17 +1,20 @@
 //! A PUBLISH comes in.
 
 use breakwater_contract::auth::Subject;
+use breakwater_contract::store::{Change, SessionNumber};
 use breakwater_contract::{Action, Metric, Token, Verdict};
 use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCode, Split, decode_publish, split};
 use breakwater_router::Subscriber;
-use breakwater_session::{Acked, Env, Limits, Link, Received, Session, check_publish};
+use breakwater_session::{Acked, Env, Limits, Link, Received, Session, Spill, check_publish};
 
 use crate::conn::{Cause, NONE, hold, mark};
 use crate::driver::Driver;
+use crate::durable::{NOTE_BYTES, Promise};
 use crate::ingress::{Spend, Step};
+use crate::mail::Receipt;
 use crate::mount::is_nameless;
 use crate::rewrite::{Outcome, Use};
-use crate::route::{Run, deliveries_in};
+use crate::route::{Publishing, Run, deliveries_in};
 use crate::shard::{Shard, later};
 use crate::wheel::{Kind, Timer};
 
@@ -163,25 +166,54 @@ impl<T: Send> Shard<T> {
                 return Ok(true);
             }
         }
-        let (reason, lasting) = match (denied, delayed) {
+        let due = delayed.map(|delayed| delayed.map(|(due, _)| due));
+        self.take_publish(driver, slot, topic, publish, spend, (denied, due))
+    }
+
+    /// A publish that is a new one: routed, kept for later, or neither; and acknowledged, now or when the store has it.
+    fn take_publish<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        spend: &mut Spend,
+        (denied, due): (Option<ReasonCode>, Option<Result<u64, ReasonCode>>),
+    ) -> Result<bool, Cause> {
+        let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
+        let routed = denied.is_none() && due.is_none();
+        if routed && publish.qos == QoS::ExactlyOnce && self.hold_publish(driver, slot, topic, publish) {
+            return Ok(true);
+        }
+        if publish.qos != QoS::AtMostOnce && self.durable.is_on() {
+            self.begin_publishing(session);
+        }
+        let (reason, lasting) = match (denied, due) {
             // 3.x has no code for it: acknowledged, not routed [MQTT3-3.3.5-2]
             (Some(reason), _) | (None, Some(Err(reason))) => (reason, false),
-            (None, Some(Ok((due, _)))) => {
+            (None, Some(Ok(due))) => {
                 let profile = self.conns.get(slot).map_or(0, |conn| conn.profile);
                 self.hold_back((session, profile), topic, publish, due)
             }
             (None, None) => self.accept_publish(driver, slot, topic, publish, spend),
         };
+        let (parts, here) = self.publishing.take().map_or((0, lasting), |publishing| {
+            let here = publishing.here || lasting;
+            (publishing.parts + u16::from(here), here)
+        });
         if publish.qos == QoS::AtMostOnce {
             return match reason {
                 ReasonCode::TopicNameInvalid => {
-                    Err(Cause::NotPermitted(reason, if delayed.is_some() { NO_DELAY } else { TOO_LONG }))
+                    Err(Cause::NotPermitted(reason, if due.is_some() { NO_DELAY } else { TOO_LONG }))
                 }
                 _ => Ok(true),
             };
         }
-        if lasting {
-            self.promise(slot, publish.qos, publish.packet_id, reason);
+        if lasting && publish.qos == QoS::ExactlyOnce && self.hold_recorded(slot, publish.packet_id, reason) {
+            return Ok(true);
+        }
+        if parts > 0 {
+            self.promise(slot, (publish.qos, publish.packet_id), reason, parts, here);
             return Ok(true);
         }
         let Some(conn) = self.conns.get_mut(slot) else { return Ok(true) };
@@ -190,6 +222,14 @@ impl<T: Send> Shard<T> {
         resident.session.acknowledge(&mut conn.link, publish.qos, publish.packet_id, reason, &mut conn.out);
         self.mark_dirty(slot);
         Ok(true)
+    }
+
+    /// A publish goes to its targets: those that outlast the process are counted.
+    fn begin_publishing(&mut self, session: u32) {
+        let Some(generation) = self.sessions.generation(session) else { return };
+        let Some(resident) = self.sessions.get(session) else { return };
+        let receipt = Receipt { session, generation, ticket: resident.session.next_ticket() };
+        self.publishing = Some(Publishing { receipt, parts: 0, here: false });
     }
 
     fn count_publish(&mut self, slot: u32, qos: QoS) {
@@ -338,8 +378,18 @@ impl<T: Send> Shard<T> {
         publish: &Publish<'_>,
         spend: &mut Spend,
     ) -> (ReasonCode, bool) {
+        let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
+        let view = self.view_of(slot, topic, publish);
+        // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
+        let lasting = publish.retain && self.retain(&view, session);
+        let reached = self.route_one(driver, &view, Some(slot), spend);
+        (if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }, lasting)
+    }
+
+    /// The message of a publish.
+    pub(crate) fn view_of<'a>(&self, slot: u32, topic: &'a str, publish: &Publish<'a>) -> MessageView<'a> {
         let (session, profile) = self.conns.get(slot).map_or((NONE, 0), |conn| (conn.session, conn.profile));
-        let view = MessageView {
+        MessageView {
             topic,
             payload: publish.payload,
             qos: publish.qos,
@@ -347,11 +397,7 @@ impl<T: Send> Shard<T> {
             properties: publish.properties,
             expires_at: self.deadline_of(publish.expiry, profile),
             origin: self.subscriber_of(session).as_u64(),
-        };
-        // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
-        let lasting = publish.retain && self.retain(&view, session);
-        let reached = self.route_one(driver, &view, Some(slot), spend);
-        (if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }, lasting)
+        }
     }
 
     /// What the client of a connection may use.
@@ -388,6 +434,8 @@ impl<T: Send> Shard<T> {
             room,
             out: &mut conn.out,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: Spill::default(),
             scratch: &mut self.building,
         };
         let acked = act(&mut resident.session, &mut conn.link, &mut env);
@@ -399,12 +447,23 @@ impl<T: Send> Shard<T> {
         if accounted > 0 {
             self.account(session);
         }
+        self.settle_notes(session);
         self.mark_dirty(slot);
     }
 
     pub(crate) fn on_release(&mut self, slot: u32, packet_id: u16) {
+        let Some(generation) = self.conns.generation(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let Some(resident) = self.sessions.get_mut(conn.session) else { return };
+        if resident.number() != SessionNumber::default() {
+            // The client may use the identifier again with PUBCOMP: by then a start has to know that it is free.
+            let session = resident.number();
+            let known = resident.session.release(packet_id);
+            let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+            self.record(Change::Inbound { session, packet_id, held: false }, NOTE_BYTES, true);
+            let _ = self.durable.promise(Promise::Release { slot, generation, packet_id, reason });
+            return;
+        }
         self.pool.ready(&mut conn.out);
         resident.session.on_pubrel(&mut conn.link, packet_id, &mut conn.out);
         self.mark_dirty(slot);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use breakwater_contract::Metric;
 use breakwater_proto::{Message, MessageView};
 use breakwater_router::{PackedGrant, Progress, RetainedCursor, Subscriber};
-use breakwater_session::{Delivery, Shared};
+use breakwater_session::{Delivery, Kept, Shared};
 
 use crate::conn::mark;
 use crate::shard::Shard;
@@ -243,8 +243,10 @@ impl<T: Send> Shard<T> {
             retain: true, // [MQTT3-3.3.1-8]
             subscription_ids: if id[0] == 0 { &[] } else { &id },
             shared: false,
+            kept: Kept::default(),
         };
-        self.deliver_as(&mut shared, who, &delivery);
+        self.deliver_as(&mut shared, who, delivery);
+        self.finish_keeping();
         self.encoded = encoded;
     }
 }

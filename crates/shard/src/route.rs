@@ -1,6 +1,7 @@
 //! From a message to its targets: here, at other shards, and through shared groups.
 
 use breakwater_contract::Metric;
+use breakwater_contract::store::Position;
 use breakwater_proto::{MessageView, OutPublish, QoS, Split, Version, decode_publish, split};
 use breakwater_router::{GroupRef, Matches, PackedGrant, PickTicket, Snapshot, Strategy, Subscriber, Target};
 use breakwater_session::{Delivered, DropReason, Shared};
@@ -9,7 +10,7 @@ use crate::conn::{NONE, hold};
 use crate::driver::{Driver, ShardId};
 use crate::inbox::{Job, Progress};
 use crate::ingress::Spend;
-use crate::mail::{Batch, Entry, GroupTry, Mail, Routed};
+use crate::mail::{Batch, Entry, GroupTry, Mail, Receipt, Routed};
 use crate::shard::{Shard, hash_id};
 
 /// A batch that has grown so far leaves before the turn ends, so that the other core starts early and caches stay warm.
@@ -190,6 +191,7 @@ impl<T: Send> Shard<T> {
             if let Some(batch) = &mut later
                 && target.subscriber.shard == self.id
             {
+                self.expect_receipt(grant.durable(), batch);
                 batch.add_target(target.subscriber, grant, &ids);
             } else if target.subscriber.shard == self.id {
                 self.deliver_one(&mut shared, target.subscriber, grant, &ids, false);
@@ -200,11 +202,16 @@ impl<T: Send> Shard<T> {
                     self.batch(to).wire_of(view);
                     open = Some(to);
                 }
+                if let Some(publishing) = &mut self.publishing {
+                    let batch = self.outgoing[to as usize].as_mut();
+                    batch.into_iter().for_each(|batch| publishing.expect(grant.durable(), batch));
+                }
                 self.batch(to).add_target(target.subscriber, grant, &ids);
             }
         }
         self.encoded = encoded;
         self.ids = ids;
+        self.finish_publishing_here();
         let waits = publisher.unwrap_or(NONE);
         if let Some(batch) = later {
             self.begin_job(batch, waits);
@@ -234,6 +241,10 @@ impl<T: Send> Shard<T> {
     /// receiving shard does the same.
     fn route_large(&mut self, publisher: u32, snapshot: &Snapshot, mut entry: Entry, fill: impl Fn(&mut Batch)) {
         entry.large = Some(Box::new(snapshot.clone()));
+        if let Some(publishing) = &mut self.publishing {
+            // Some of its members may outlast the process, or none.
+            entry.receipt = Some(publishing.another());
+        }
         if snapshot.shard != self.id {
             self.open_entry(snapshot.shard, entry);
             fill(self.batch(snapshot.shard));
@@ -272,11 +283,12 @@ impl<T: Send> Shard<T> {
     ) {
         let client_hash = self.client_hash(Subscriber::from_u64(view.origin));
         let attempt = GroupTry { group, topic_hash, client_hash, tried: None };
-        self.try_group(driver, attempt, None, view);
+        self.try_group(driver, attempt, None, view, None);
+        self.finish_publishing_here();
     }
 
     /// Hash of the publisher's client id, where the strategy asks for it.
-    fn client_hash(&self, origin: Subscriber) -> u64 {
+    pub(crate) fn client_hash(&self, origin: Subscriber) -> u64 {
         if self.router.options().strategy != Strategy::HashClientId || origin.shard != self.id {
             return 0;
         }
@@ -290,7 +302,8 @@ impl<T: Send> Shard<T> {
         mut attempt: GroupTry,
         failed: Option<Subscriber>,
         view: &MessageView<'_>,
-    ) -> bool {
+        receipt: Option<Receipt>,
+    ) -> Tried {
         let mut tried = [attempt.tried, failed].into_iter().flatten().collect::<TriedMembers>();
         while tried.count < 2 {
             let random = self.chance();
@@ -301,15 +314,14 @@ impl<T: Send> Shard<T> {
                 random,
                 tried: tried.as_slice(),
             };
-            let Some(target) = self.router.pick(attempt.group, &ticket) else { return false };
+            let Some(target) = self.router.pick(attempt.group, &ticket) else { return Tried::Nobody };
             if tried.count > 0 {
                 self.counters.bump(Metric::SharedBounced);
             }
             let who = target.subscriber;
             if who.shard != self.id {
                 attempt.tried = tried.as_slice().first().copied();
-                self.send_to_member(driver, view, target, Some(attempt));
-                return true;
+                return self.send_to_member(driver, view, target, attempt, receipt);
             }
             let mut encoded = std::mem::take(&mut self.encoded);
             let mut shared = Shared::borrowed(*view, &mut encoded);
@@ -318,28 +330,52 @@ impl<T: Send> Shard<T> {
             let outcome = self.deliver_one(&mut shared, who, target.grant, ids, true);
             self.encoded = encoded;
             match outcome {
-                Some(Delivered::Sent | Delivered::Queued | Delivered::Dropped(DropReason::Expired)) => return true,
+                Some(Delivered::Dropped(DropReason::Expired)) => return Tried::Here,
                 Some(Delivered::Dropped(_)) | None => tried.push(who),
+                Some(Delivered::Sent | Delivered::Queued | Delivered::Behind) => return Tried::Here,
             }
         }
-        false
+        Tried::Nobody
     }
 
-    /// One message to one group member at another shard.
-    pub(crate) fn send_to_member<D: Driver<Transport = T>>(
+    /// One message to one group member at another shard. `receipt`: of the entry that brought it here; who publishes here has one
+    /// of its own.
+    fn send_to_member<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         view: &MessageView<'_>,
         target: Target,
-        attempt: Option<GroupTry>,
-    ) {
+        attempt: GroupTry,
+        receipt: Option<Receipt>,
+    ) -> Tried {
         let to = target.subscriber.shard;
         let mut entry = entry_of(view);
-        entry.group = attempt;
+        entry.group = Some(attempt);
+        entry.receipt = match &mut self.publishing {
+            Some(publishing) if target.grant.durable() => Some(publishing.another()),
+            _ => receipt,
+        };
         self.open_entry(to, entry);
         self.batch(to).wire_of(view);
         self.batch(to).add_target(target.subscriber, target.grant, &[]);
         self.post_early(driver);
+        Tried::Elsewhere
+    }
+
+    /// A part of a publish is served later by a batch for targets here.
+    fn expect_receipt(&mut self, durable: bool, batch: &mut Batch) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.expect(durable, batch);
+        }
+    }
+
+    /// What was delivered here joins the batch of the store; the publisher waits for that.
+    fn finish_publishing_here(&mut self) {
+        if self.finish_keeping()
+            && let Some(publishing) = &mut self.publishing
+        {
+            publishing.here = true;
+        }
     }
 
     /// The batch for a shard, being filled.
@@ -444,7 +480,7 @@ pub(crate) fn deliveries_in(matches: &Matches) -> u32 {
 
 /// On which terms a target gets the message, and with which identifiers; `None`: it is the publisher, and said no-local.
 #[inline]
-fn grant_of(
+pub(crate) fn grant_of(
     matches: &Matches,
     index: usize,
     target: &Target,
@@ -463,6 +499,44 @@ fn grant_of(
     let grant = matches.grant(index, to_publisher)?; // [MQTT-3.8.3-3]
     matches.subscription_ids(index, to_publisher, ids);
     Some(grant)
+}
+
+/// What became of a message for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// A member here has it, or it has expired.
+    Here,
+    /// It is on its way to another shard, with its receipt.
+    Elsewhere,
+    /// There is nobody who could take it.
+    Nobody,
+}
+
+/// A publish with QoS 1 or 2 on its way to its targets, and how much has to be stored before it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publishing {
+    pub(crate) receipt: Receipt,
+    /// Receipts that are expected.
+    pub(crate) parts: u16,
+    /// Something was recorded here.
+    pub(crate) here: bool,
+}
+
+impl Publishing {
+    /// The entry opened last tells when it is stored, if it has a target that outlasts the process.
+    fn expect(&mut self, durable: bool, batch: &mut Batch) {
+        if let Some(entry) = batch.entries.last_mut()
+            && durable
+            && entry.receipt.is_none()
+        {
+            entry.receipt = Some(self.another());
+        }
+    }
+
+    fn another(&mut self) -> Receipt {
+        self.parts += 1;
+        self.receipt
+    }
 }
 
 /// Members that did not take a message: two at most.
@@ -504,12 +578,14 @@ impl Run<'_> {
             targets: (0, 0),
             large: None,
             group: None,
+            receipt: None,
+            position: Position(0),
         }
     }
 }
 
 /// An entry for one message; its wire form follows by [`Batch::wire_of`].
-fn entry_of(view: &MessageView<'_>) -> Entry {
+pub(crate) fn entry_of(view: &MessageView<'_>) -> Entry {
     Entry {
         wire: (0, 0),
         count: 1,
@@ -520,6 +596,8 @@ fn entry_of(view: &MessageView<'_>) -> Entry {
         targets: (0, 0),
         large: None,
         group: None,
+        receipt: None,
+        position: Position(0),
     }
 }
 

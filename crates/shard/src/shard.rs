@@ -6,10 +6,11 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use breakwater_contract::store::{Position, SessionNumber};
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Subscriber, Target};
-use breakwater_session::{Drops, Link, Session};
+use breakwater_session::{Drops, Link, Note, Session};
 use hashbrown::HashTable;
 
 use crate::conn::{Cause, Conn, NONE, Phase, hold};
@@ -24,6 +25,7 @@ use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
 use crate::retained::Owed;
+use crate::route::Publishing;
 use crate::slab::Slab;
 use crate::sys::Pages;
 use crate::wheel::{Kind, Timer, Wheel};
@@ -99,6 +101,27 @@ pub(crate) struct Resident {
     pub(crate) will_pending: bool,
     /// Member of a shared group: its comings and goings concern the router.
     pub(crate) shares: bool,
+    /// What the store has to do with it, if it outlasts the process.
+    pub(crate) lasting: Option<Box<Lasting>>,
+}
+
+/// What few sessions need: those of the store.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    /// What the store calls it.
+    pub(crate) number: SessionNumber,
+    /// The last batch that has a message for it; 0 for none.
+    pub(crate) kept_until: u64,
+    /// The last message that it was given in memory and that the store had before.
+    pub(crate) kept_last: Position,
+}
+
+impl Resident {
+    /// What the store calls it; 0 if it does not outlast the process.
+    #[inline]
+    pub(crate) fn number(&self) -> SessionNumber {
+        self.lasting.as_deref().map_or(SessionNumber::default(), |lasting| lasting.number)
+    }
 }
 
 /// One shard: lives on one thread, shares nothing but the router.
@@ -169,6 +192,12 @@ pub struct Shard<T: Send> {
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
     pub(crate) drops: Drops,
+    /// Scratch: what a session has for the store.
+    pub(crate) notes: Vec<Note>,
+    /// The publish with QoS 1 or 2 that is on its way to its targets.
+    pub(crate) publishing: Option<Publishing>,
+    /// Where sessions of the store live, on all shards.
+    pub(crate) returning: Arc<Returning>,
     /// Bytes in queues and blocked out buffers.
     pub(crate) held_bytes: u64,
     /// Those of them that are in queues of sessions without a connection.
@@ -213,11 +242,7 @@ impl<T: Send> Shard<T> {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
         let durable = Durable::new(setup.store, setup.options.durability);
-        let limits = Arc::new(setup.options.limits.clone());
-        let mut profiles = Profiles::new(Arc::new(Profile { limits, ..Profile::default() }));
-        for (listener, profile) in setup.profiles {
-            profiles.set(listener, profile);
-        }
+        let profiles = Profiles::of(&setup.options.limits, setup.profiles);
         Self {
             id: setup.id,
             shards: setup.shards,
@@ -264,6 +289,9 @@ impl<T: Send> Shard<T> {
             pool: Pool::default(),
             counters: Counters::default(),
             drops: Drops::default(),
+            notes: Vec::new(),
+            publishing: None,
+            returning: setup.returning,
             held_bytes: 0,
             away_bytes: 0,
             tail_bytes: 0,
@@ -429,6 +457,8 @@ impl<T: Send> Shard<T> {
                 self.scratch = vec![0; SCRATCH];
             }
             self.counters.bump(Metric::Panics);
+            self.publishing = None;
+            self.finish_keeping();
             let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
             self.close(driver, slot, Cause::Panic);
             self.discard(driver, session);
@@ -447,6 +477,7 @@ impl<T: Send> Shard<T> {
                 self.close(driver, slot, Cause::Shutdown);
             }
         }
+        self.forget_published(true);
         self.settle_durable(driver);
         self.post(driver);
         self.flush(driver);

@@ -113,6 +113,7 @@ impl<T: Send> Shard<T> {
             self.pool.release();
         }
         self.give_up_batches(driver);
+        self.forget_published(false);
         if self.id == 0 {
             self.sweep_retained();
             let interval = self.options.sys_interval_s;
@@ -174,8 +175,9 @@ impl<T: Send> Shard<T> {
             let mut shared = Shared::owned(&message, &mut encoded);
             let id = [grant.subscription_id()];
             let ids = if id[0] == 0 { &[][..] } else { &id[..] };
-            let delivery = Delivery { qos: QoS::AtMostOnce, retain: true, subscription_ids: ids, shared: false };
-            self.deliver_as(&mut shared, who, &delivery);
+            let delivery =
+                Delivery { qos: QoS::AtMostOnce, retain: true, subscription_ids: ids, ..Delivery::default() };
+            self.deliver_as(&mut shared, who, delivery);
             self.encoded = encoded;
         }
     }

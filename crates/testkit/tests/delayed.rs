@@ -124,11 +124,12 @@ fn what_became_due_while_nobody_ran_is_published_at_the_start_to_sessions_that_w
     publisher.publish("$delayed/5/t/2", QoS::AtLeastOnce, b"m");
     broker.advance(SECOND * 6);
     // Published, and no longer in the store a little later.
-    broker.advance(SECOND);
+    broker.advance(SECOND * 3);
     let again = after(&disk, 100);
     again.step();
     let mut listener = again.client("listener").persistent().connect();
-    assert_eq!(listener.next_of(PacketKind::Publish).publish().topic, "t/1");
+    let topics = [(); 2].map(|()| listener.next_of(PacketKind::Publish).publish().topic.to_owned());
+    assert_eq!(topics, ["t/2", "t/1"], "each once");
     listener.expect_nothing();
     drop((broker, publisher));
 }

@@ -149,6 +149,8 @@ fn reasons_of_acknowledgements_do_not_matter_to_qos_1() {
         out: &mut pair.out,
         room: 100,
         drops: &mut pair.drops,
+        notes: &mut pair.notes,
+        spill: crate::Spill::default(),
         scratch: &mut Vec::new(),
     };
     let refused = Ack::new(1, ReasonCode::UnspecifiedError);

@@ -10,7 +10,7 @@ fn a_message_arrives_as_it_was_published() {
     for version in Version::ALL {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
             let mut pair = Pair::new(version);
-            let delivery = Delivery { qos, retain: true, subscription_ids: &[], shared: false };
+            let delivery = Delivery { qos, retain: true, subscription_ids: &[], ..Delivery::default() };
             assert_eq!(pair.deliver_as(view("a/b", b"hello"), &delivery), Delivered::Sent);
             let id = if qos == QoS::AtMostOnce { 0 } else { 1 };
             let len = pair.out.len();
@@ -30,7 +30,7 @@ fn subscription_identifiers_and_properties_go_to_v5_clients() {
     for (version, expect) in [(Version::V5, vec![7, 300]), (Version::V311, vec![])] {
         let mut pair = Pair::new(version);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-            let delivery = Delivery { qos, retain: false, subscription_ids: &[7, 300], shared: false };
+            let delivery = Delivery { qos, retain: false, subscription_ids: &[7, 300], ..Delivery::default() };
             pair.deliver_as(message, &delivery);
         }
         let written = pair.out.windows(raw.len()).filter(|bytes| *bytes == raw).count();
@@ -49,7 +49,7 @@ fn the_remaining_expiry_is_forwarded_rounded_up() {
     let now = pair.now;
     for (ms, expect) in [(10_000, 10), (9_999, 10), (9_001, 10), (9_000, 9), (1, 1)] {
         let message = MessageView { expires_at: Some(now.plus_ms(ms)), ..view("t", b"") };
-        let delivery = Delivery { qos: QoS::AtMostOnce, retain: false, subscription_ids: &[], shared: false };
+        let delivery = Delivery { qos: QoS::AtMostOnce, retain: false, subscription_ids: &[], ..Delivery::default() };
         pair.deliver_as(message, &delivery);
         assert_eq!(pair.got_publishes()[0].expiry, Some(expect));
     }
@@ -60,7 +60,7 @@ fn an_expired_message_is_not_begun() {
     let mut pair = Pair::v5();
     let message = MessageView { expires_at: Some(pair.now), ..view("t", b"") };
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let delivery = Delivery { qos, retain: false, subscription_ids: &[], shared: false };
+        let delivery = Delivery { qos, retain: false, subscription_ids: &[], ..Delivery::default() };
         assert_eq!(pair.deliver_as(message, &delivery), Delivered::Dropped(DropReason::Expired));
     }
     assert_eq!((pair.got(), pair.drops.expired), (vec![], 2));
@@ -104,10 +104,12 @@ fn room_goes_down_with_each_packet() {
         out: &mut pair.out,
         room: 25,
         drops: &mut pair.drops,
+        notes: &mut pair.notes,
+        spill: crate::Spill::default(),
         scratch: &mut scratch,
     };
     let mut shared = Shared::borrowed(view("t", b"12345"), &mut encoded);
-    let delivery = Delivery { qos: QoS::AtMostOnce, retain: false, subscription_ids: &[], shared: false };
+    let delivery = Delivery { qos: QoS::AtMostOnce, retain: false, subscription_ids: &[], ..Delivery::default() };
     for expect in [15, 5] {
         pair.session.deliver(pair.link.as_mut(), &mut shared, &delivery, &mut env);
         assert_eq!(env.room, expect);
@@ -129,13 +131,15 @@ fn many_receivers_get_the_same_bytes_each_with_its_own_id() {
             }
             pair.out.clear();
             let (mut scratch, mut alone) = (Vec::new(), Vec::new());
-            let delivery = Delivery { qos, retain: skip % 5 == 4, subscription_ids: &[], shared: false };
+            let delivery = Delivery { qos, retain: skip % 5 == 4, subscription_ids: &[], ..Delivery::default() };
             let mut env = Env {
                 now: Instant(0),
                 limits: &pair.limits,
                 out: &mut pair.out,
                 room: 1000,
                 drops: &mut pair.drops,
+                notes: &mut pair.notes,
+                spill: crate::Spill::default(),
                 scratch: &mut scratch,
             };
             pair.session.deliver(pair.link.as_mut(), &mut shared, &delivery, &mut env);

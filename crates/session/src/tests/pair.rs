@@ -6,8 +6,8 @@ use breakwater_proto::{
 };
 
 use crate::{
-    AckTicket, Acked, ConnAckFacts, Delivered, Delivery, Drops, Env, Limits, Link, Pumped, Received, Session, Shared,
-    StoredWill, Terms,
+    AckTicket, Acked, ConnAckFacts, Delivered, Delivery, Drops, Env, Limits, Link, Note, Pumped, Received, Session,
+    Shared, Spill, StoredWill, Terms,
 };
 
 /// A packet that came out, without borrowing.
@@ -42,6 +42,8 @@ pub(super) struct Pair {
     pub(super) link: Option<Link>,
     pub(super) out: Vec<u8>,
     pub(super) drops: Drops,
+    pub(super) notes: Vec<Note>,
+    pub(super) spill: Spill,
     pub(super) now: Instant,
     pub(super) room: usize,
     pub(super) receive_maximum: Option<u16>,
@@ -60,6 +62,8 @@ impl Pair {
             link: None,
             out: Vec::new(),
             drops: Drops::default(),
+            notes: Vec::new(),
+            spill: Spill::default(),
             now: Instant(1_000_000),
             room: usize::MAX,
             receive_maximum: None,
@@ -128,7 +132,7 @@ impl Pair {
     }
 
     pub(super) fn deliver(&mut self, topic: &str, payload: &[u8], qos: QoS) -> Delivered {
-        let delivery = Delivery { qos, retain: false, subscription_ids: &[], shared: false };
+        let delivery = Delivery { qos, retain: false, subscription_ids: &[], ..Delivery::default() };
         self.deliver_as(view(topic, payload), &delivery)
     }
 
@@ -140,6 +144,8 @@ impl Pair {
             out: &mut self.out,
             room: self.room,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut self.scratch,
         };
         self.session.deliver(self.link.as_mut(), &mut shared, delivery, &mut env)
@@ -165,7 +171,7 @@ impl Pair {
 
     pub(super) fn ready(&mut self, ticket: AckTicket, reason: ReasonCode) {
         let connection = self.link.as_mut().map(|link| (link, &mut self.out));
-        self.session.acknowledge_ready(ticket, reason, connection);
+        let _ = self.session.acknowledge_ready(ticket, reason, connection);
     }
 
     pub(super) fn pubrel(&mut self, id: u16) {
@@ -223,6 +229,8 @@ impl Pair {
             out: &mut self.out,
             room: self.room,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut self.scratch,
         };
         call(&mut self.session, self.link.as_mut().unwrap(), &mut env)

@@ -63,7 +63,7 @@ fn a_queue_of_nothing_takes_nothing() {
 fn expired_messages_are_dropped_where_the_queue_is_used() {
     let mut pair = offline(|_| {});
     let now = pair.now;
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: &[], shared: false };
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: &[], ..Delivery::default() };
     for (payload, ms) in [([1], 1000), ([2], 3000), ([3], 2000)] {
         let message = MessageView { expires_at: Some(now.plus_ms(ms)), ..view("t", &payload) };
         pair.deliver_as(message, &delivery);

@@ -108,7 +108,7 @@ fn publishes_that_wait_for_durability_use_up_the_quota() {
     let mut pair = Pair::v5().limits(|limits| limits.receive_maximum = 2);
     for id in [1, 2] {
         pair.publish(&publish("t", QoS::AtLeastOnce, id)).unwrap();
-        pair.session.acknowledge_later(QoS::AtLeastOnce, id);
+        pair.session.acknowledge_later(QoS::AtLeastOnce, id, 1);
     }
     assert_eq!(pair.session.receive_quota(Version::V5, &pair.limits), 0);
     assert_eq!(pair.publish(&publish("t", QoS::AtLeastOnce, 3)), Err(Violation::ReceiveMaximumExceeded));
@@ -123,7 +123,7 @@ fn early_releases_do_not_lift_the_quota() {
         if pair.publish(&publish("t", QoS::ExactlyOnce, 1)).is_err() {
             break;
         }
-        pair.session.acknowledge_later(QoS::ExactlyOnce, 1);
+        pair.session.acknowledge_later(QoS::ExactlyOnce, 1, 1);
         pair.pubrel(1);
         taken += 1;
     }
@@ -148,8 +148,8 @@ fn ids_that_are_never_released_are_bounded_for_3x_clients_too() {
 #[test]
 fn answers_leave_in_the_order_of_the_publishes() {
     let mut pair = Pair::v5();
-    let first = pair.session.acknowledge_later(QoS::AtLeastOnce, 1);
-    let second = pair.session.acknowledge_later(QoS::ExactlyOnce, 2);
+    let first = pair.session.acknowledge_later(QoS::AtLeastOnce, 1, 1);
+    let second = pair.session.acknowledge_later(QoS::ExactlyOnce, 2, 1);
     pair.acknowledge(QoS::AtLeastOnce, 3, ReasonCode::Success);
     pair.ready(second, ReasonCode::Success);
     assert_eq!(pair.got(), []);
@@ -162,7 +162,7 @@ fn answers_leave_in_the_order_of_the_publishes() {
 #[test]
 fn an_answer_of_an_earlier_connection_is_not_sent() {
     let mut pair = Pair::v5();
-    let ticket = pair.session.acknowledge_later(QoS::AtLeastOnce, 1);
+    let ticket = pair.session.acknowledge_later(QoS::AtLeastOnce, 1, 1);
     pair.reconnect();
     pair.ready(ticket, ReasonCode::Success);
     assert_eq!(pair.got(), []);
@@ -173,9 +173,9 @@ fn an_answer_of_an_earlier_connection_is_not_sent() {
 #[test]
 fn a_late_completion_of_an_earlier_connection_lets_no_new_answer_out() {
     let mut pair = Pair::v5();
-    let old = pair.session.acknowledge_later(QoS::AtLeastOnce, 1);
+    let old = pair.session.acknowledge_later(QoS::AtLeastOnce, 1, 1);
     pair.reconnect();
-    let new = pair.session.acknowledge_later(QoS::AtLeastOnce, 2);
+    let new = pair.session.acknowledge_later(QoS::AtLeastOnce, 2, 1);
     pair.ready(old, ReasonCode::Success);
     assert_eq!(pair.got(), []);
     pair.ready(new, ReasonCode::Success);
@@ -186,7 +186,7 @@ fn a_late_completion_of_an_earlier_connection_lets_no_new_answer_out() {
 fn a_repeated_pubrec_keeps_its_place_behind_earlier_answers() {
     let mut pair = Pair::v5();
     pair.publish_qos(QoS::ExactlyOnce, 1).unwrap();
-    let ticket = pair.session.acknowledge_later(QoS::AtLeastOnce, 2);
+    let ticket = pair.session.acknowledge_later(QoS::AtLeastOnce, 2, 1);
     pair.got();
     assert_eq!(pair.publish_qos(QoS::ExactlyOnce, 1), Ok(Received::Repeat));
     assert_eq!(pair.got(), []);
@@ -198,7 +198,7 @@ fn a_repeated_pubrec_keeps_its_place_behind_earlier_answers() {
 fn a_repeated_qos_2_publish_is_not_answered_before_its_message_is_durable() {
     let mut pair = Pair::v5();
     pair.publish(&publish("t", QoS::ExactlyOnce, 1)).unwrap();
-    let ticket = pair.session.acknowledge_later(QoS::ExactlyOnce, 1);
+    let ticket = pair.session.acknowledge_later(QoS::ExactlyOnce, 1, 1);
     pair.reconnect();
     assert_eq!(pair.publish_qos(QoS::ExactlyOnce, 1), Ok(Received::Repeat));
     assert_eq!(pair.got(), []);
@@ -212,7 +212,7 @@ fn a_repeated_qos_2_publish_is_not_answered_before_its_message_is_durable() {
 fn a_qos_2_publish_that_failed_to_be_kept_is_new_when_it_comes_again() {
     let mut pair = Pair::v5();
     pair.publish(&publish("t", QoS::ExactlyOnce, 1)).unwrap();
-    let ticket = pair.session.acknowledge_later(QoS::ExactlyOnce, 1);
+    let ticket = pair.session.acknowledge_later(QoS::ExactlyOnce, 1, 1);
     pair.detach();
     pair.ready(ticket, ReasonCode::UnspecifiedError);
     pair.connect();
@@ -222,8 +222,8 @@ fn a_qos_2_publish_that_failed_to_be_kept_is_new_when_it_comes_again() {
 #[test]
 fn a_ticket_counts_once() {
     let mut pair = Pair::v5();
-    let first = pair.session.acknowledge_later(QoS::AtLeastOnce, 1);
-    pair.session.acknowledge_later(QoS::AtLeastOnce, 2);
+    let first = pair.session.acknowledge_later(QoS::AtLeastOnce, 1, 1);
+    pair.session.acknowledge_later(QoS::AtLeastOnce, 2, 1);
     pair.ready(first, ReasonCode::Success);
     pair.ready(first, ReasonCode::Success);
     assert_eq!(pair.got(), [Got::PubAck(1, ReasonCode::Success)]);

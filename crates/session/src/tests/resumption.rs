@@ -112,7 +112,7 @@ fn an_acknowledgement_before_the_repetition_counts() {
 fn what_was_begun_is_finished_although_it_expired() {
     let mut pair = Pair::v5();
     let message = MessageView { expires_at: Some(pair.now.plus_s(1)), ..view("t", b"") };
-    let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: &[], shared: false };
+    let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: &[], ..Delivery::default() };
     pair.deliver_as(message, &delivery);
     pair.detach();
     pair.now = pair.now.plus_s(60);
@@ -166,7 +166,7 @@ fn shared_messages_survive_the_session_but_for_begun_qos_2() {
         (b"5", QoS::AtLeastOnce, true),
         (b"6", QoS::AtLeastOnce, false),
     ] {
-        let delivery = Delivery { qos, retain: false, subscription_ids: &[], shared };
+        let delivery = Delivery { qos, retain: false, subscription_ids: &[], shared, ..Delivery::default() };
         pair.deliver_as(view("t", payload), &delivery);
     }
     let left: Vec<_> = pair.session.drain_unacked().map(|(message, qos)| (message.payload()[0], qos)).collect();

@@ -7,7 +7,8 @@ use breakwater_proto::{
     split,
 };
 use breakwater_session::{
-    AckTicket, Acked, Delivered, Delivery, Drops, Env, Limits, Link, QueueFull, Received, Session, Shared, Terms,
+    AckTicket, Acked, Delivered, Delivery, Drops, Env, Limits, Link, Note, QueueFull, Received, Session, Shared, Spill,
+    Terms,
 };
 
 const BIG: usize = 100;
@@ -42,6 +43,8 @@ struct Game {
     link: Option<Link>,
     out: Vec<u8>,
     drops: Drops,
+    notes: Vec<Note>,
+    spill: Spill,
     now: Instant,
     version: Version,
     receive_maximum: u16,
@@ -131,6 +134,8 @@ impl Game {
             link: None,
             out: Vec::new(),
             drops: Drops::default(),
+            notes: Vec::new(),
+            spill: Spill::default(),
             now: Instant(1_000_000),
             version: Version::ALL[usize::from(pick() % 3)],
             receive_maximum: u16::MAX,
@@ -181,7 +186,7 @@ impl Game {
             origin: 0,
         };
         let subscription_ids = &ids[..usize::from(detail >> 4 & 3)];
-        let delivery = Delivery { qos, retain: false, subscription_ids, shared: false };
+        let delivery = Delivery { qos, retain: false, subscription_ids, ..Delivery::default() };
         let before = self.drops.total();
         let (mut scratch, mut encoded) = (Vec::new(), Vec::new());
         let mut env = Env {
@@ -190,6 +195,8 @@ impl Game {
             out: &mut self.out,
             room: room_of(detail.wrapping_mul(37)),
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut scratch,
         };
         let mut shared = Shared::borrowed(view, &mut encoded);
@@ -198,6 +205,7 @@ impl Game {
                 assert!(self.link.is_some(), "sent without a connection");
                 self.owed.taken.insert(seq, false);
             }
+            Delivered::Behind => panic!("the store has none of it"),
             Delivered::Queued => {
                 self.owed.taken.insert(seq, false);
             }
@@ -217,6 +225,8 @@ impl Game {
             out: &mut self.out,
             room,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut Vec::new(),
         };
         let pumped = self.session.pump(link, &mut env);
@@ -275,6 +285,8 @@ impl Game {
             out: &mut self.out,
             room: room_of(detail),
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut Vec::new(),
         };
         self.session.resume(link, &mut env);
@@ -331,6 +343,8 @@ impl Game {
             out: &mut self.out,
             room: 0,
             drops: &mut self.drops,
+            notes: &mut self.notes,
+            spill: self.spill,
             scratch: &mut Vec::new(),
         };
         let ack = Ack::new(id, reason);
@@ -527,7 +541,7 @@ impl Game {
         }
         let later = detail & 0x80 != 0;
         let ticket = if later {
-            Some(self.session.acknowledge_later(qos, id))
+            Some(self.session.acknowledge_later(qos, id, 1))
         } else {
             let link = self.link.as_mut().expect("checked above");
             self.session.acknowledge(link, qos, id, ReasonCode::Success, &mut self.out);
@@ -562,7 +576,7 @@ impl Game {
             waiting.ticket.expect("what is not ready has a ticket")
         };
         let connection = self.link.as_mut().map(|link| (link, &mut self.out));
-        self.session.acknowledge_ready(ticket, reason, connection);
+        let _ = self.session.acknowledge_ready(ticket, reason, connection);
         self.let_answers_out();
     }
 

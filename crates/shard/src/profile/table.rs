@@ -45,6 +45,16 @@ impl Profiles {
         Self { rows: vec![Row::new(default, 0)], by_listener: Vec::new(), free: Vec::new() }
     }
 
+    /// Those of listeners, by number; the others have these limits and nothing else.
+    pub(crate) fn of(limits: &Limits, listeners: Vec<(u16, Arc<Profile>)>) -> Self {
+        let limits = Arc::new(limits.clone());
+        let mut profiles = Self::new(Arc::new(Profile { limits, ..Profile::default() }));
+        for (listener, profile) in listeners {
+            profiles.set(listener, profile);
+        }
+        profiles
+    }
+
     /// Row for new connections of a listener.
     pub(crate) fn row_of(&self, listener: u16) -> u16 {
         self.by_listener.get(usize::from(listener)).copied().unwrap_or(DEFAULT)
