@@ -237,18 +237,32 @@ fn sessions_and_retained_messages_of_mosquitto_are_here_after_an_import() {
     let mut lines = clients.subscribe(&kept);
     lines.sort();
     assert_eq!(lines, ["kept/a=first qos 1 retain 1  ", "kept/b=second qos 2 retain 1 text/x site:7"]);
-    // Its subscription goes on with its options.
+    // What waited comes first, in its order, and its subscription goes on with its options.
     clients.publish(&["-t", "work/9", "-q", "2", "-r", "-m", "live"]);
     let five = ["-V", "mqttv5", "-i", "five", "-x", "3600", "-c", "-t", "none", "-W", "60"];
-    let lines = clients.subscribe(&[&five[..], &["-C", "1", "-F", "%p qos %q retain %r id %S"]].concat());
-    assert_eq!(lines, ["live qos 1 retain 1 id 77"]);
-    for (id, topic) in [("three", "work/1"), ("flying", "fly/x")] {
-        let (mut client, there) = Bare::connect(broker.port, id);
-        assert!(there, "the session of {id}");
-        clients.publish(&["-t", topic, "-q", "2", "-m", "live"]);
-        while client.message().2 != "live" {}
-    }
-    assert!(Bare::connect(broker.port, "holding").1, "its session");
+    let lines = clients.subscribe(&[&five[..], &["-C", "4", "-F", "%p qos %q retain %r id %S"]].concat());
+    let expected = ["one", "two", "held"].map(|payload| format!("{payload} qos 1 retain 0 id 77"));
+    assert_eq!(lines, [&expected[..], &["live qos 1 retain 1 id 77".to_owned()]].concat());
+    let (mut three, there) = Bare::connect(broker.port, "three");
+    assert!(there, "its session");
+    let payloads = [three.message(), three.message(), three.message(), three.message()].map(|(.., payload)| payload);
+    assert_eq!(payloads, ["one", "two", "held", "live"]);
+    let (mut flying, there) = Bare::connect(broker.port, "flying");
+    assert!(there, "its session");
+    let (first, id, payload) = flying.message();
+    assert_eq!((first, &*payload), (0x3C, "sent twice"), "again");
+    let (kind, released) = flying.packet();
+    assert_eq!((kind, released.len()), (0x62, 2), "PUBREL");
+    assert_ne!(released, id.to_be_bytes());
+    assert_eq!(flying.message().2, "sent once");
+    let (mut holding, there) = Bare::connect(broker.port, "holding");
+    assert!(there, "its session");
+    holding.say(0x3C, b"\x00\x06work/2\x00\x09held");
+    assert_eq!(holding.packet(), (0x50, vec![0, 9]), "PUBREC");
+    holding.say(0x62, &[0, 9]);
+    assert_eq!(holding.packet(), (0x70, vec![0, 9]), "PUBCOMP");
+    clients.publish(&["-t", "work/1", "-q", "2", "-m", "last"]);
+    assert_eq!(three.message().2, "last", "nobody gets twice what was held");
 }
 
 /// A file with two sessions and a retained message that nobody's clock ends.
