@@ -298,6 +298,13 @@ impl Router {
         wild.group(index).map(|group| GroupRef { id: index, generation: group.generation })
     }
 
+    /// The group of this name and filter, if it has members.
+    pub fn find_group(&self, name: &str, filter: &str) -> Option<GroupRef> {
+        let wild = self.wild.read(0);
+        let id = wild.find_group(&self.key, wild.trie.find(&self.key, filter)?, name)?;
+        wild.group(id).map(|group| GroupRef { id, generation: group.generation })
+    }
+
     /// The member of a shared group that gets a message. `None`: all were tried, or the group is gone.
     pub fn pick(&self, group: GroupRef, ticket: &PickTicket<'_>) -> Option<Target> {
         let wild = self.wild.read(ticket.shard);

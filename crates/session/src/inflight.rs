@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use breakwater_proto::QoS;
+
 use crate::delivery::Kept;
 use crate::queue::Pending;
 
@@ -140,6 +142,13 @@ impl Inflight {
         ids.map(|(place, _)| advance(self.first_id, place))
     }
 
+    /// Ids of QoS 2 deliveries that were not sent on any connection.
+    pub(crate) fn never_sent(&self) -> impl Iterator<Item = u16> + '_ {
+        let is_unsent = |entry: &Entry| matches!(entry, Entry::Published(pending) if pending.qos() == QoS::ExactlyOnce && !pending.was_sent());
+        let ids = (0..).zip(&self.ring).filter(move |(_, entry)| is_unsent(entry));
+        ids.map(|(place, _)| advance(self.first_id, place))
+    }
+
     pub(crate) fn get_mut(&mut self, id: u16) -> Option<&mut Entry> {
         let place = self.place(id)?;
         self.ring.get_mut(place)
@@ -270,7 +279,7 @@ fn span_max(window: u16) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use breakwater_proto::{ForwardProperties, Message, MessageView, QoS};
+    use breakwater_proto::{ForwardProperties, Message, MessageView};
 
     use super::*;
     use crate::Delivery;

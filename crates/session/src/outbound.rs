@@ -280,13 +280,20 @@ impl Session {
 
     /// The session ends: takes out the messages of shared groups that another member may get. What was begun with QoS 2
     /// may not [MQTT-4.8.2-5]. Everything else that waited is gone.
-    pub fn drain_unacked(&mut self) -> impl Iterator<Item = (Message, QoS)> + use<> {
+    pub fn drain_unacked(&mut self) -> impl Iterator<Item = (Message, QoS, Kept)> + use<> {
         let Outbound { mut inflight, mut queue } = self.outbound.take().map(|outbound| *outbound).unwrap_or_default();
-        let begun = inflight.drain().filter(|pending| pending.qos() != QoS::ExactlyOnce);
+        let begun = inflight.drain().filter(|pending| pending.qos() != QoS::ExactlyOnce || !pending.was_sent());
         begun.chain(queue.take()).filter(Pending::shared).map(|pending| {
-            let qos = pending.qos();
-            (pending.message, qos)
+            let (qos, kept) = (pending.qos(), pending.kept());
+            (pending.message, qos, kept)
         })
+    }
+
+    /// Packet identifiers of QoS 2 deliveries that have their place and were never sent.
+    #[must_use]
+    pub fn never_sent(&self) -> Vec<u16> {
+        let outbound = self.outbound.as_deref();
+        outbound.map_or(Vec::new(), |outbound| outbound.inflight.never_sent().collect())
     }
 
     /// Messages in the queue.

@@ -13,6 +13,7 @@ use breakwater_session::{AckTicket, Kept, Note};
 
 use crate::conn::{Cause, NONE, hold};
 use crate::driver::{Driver, ShardId};
+use crate::estate::{Estates, HandedOver};
 use crate::forward::Held;
 use crate::keeping::Keeping;
 use crate::kept::{KeptMessages, Place};
@@ -41,6 +42,8 @@ pub(crate) struct Durable {
     pub(crate) kept: KeptMessages,
     /// The message that is being delivered.
     pub(crate) keeping: Keeping,
+    /// What sessions have left behind.
+    pub(crate) estates: Estates,
     /// Queues of which a part is in the store alone.
     pub(crate) tails: Tails,
     /// Those that wait for the store, or for the next second.
@@ -122,12 +125,14 @@ pub(crate) enum Promise {
     },
     /// A QoS 2 publish may be forwarded.
     Forward(Box<Held>),
+    /// A message of an estate may go to its new owner.
+    HandOver(Box<HandedOver>),
 }
 
 impl Promise {
     /// What somebody outside waits for. The rest goes by what the store says in the end.
     fn can_be_given_up(&self) -> bool {
-        !matches!(self, Self::Note { .. } | Self::Forward(_))
+        !matches!(self, Self::Note { .. } | Self::Forward(_) | Self::HandOver(_))
     }
 }
 
@@ -139,6 +144,7 @@ impl Durable {
             names: Names::new(),
             kept: KeptMessages::default(),
             keeping: Keeping::default(),
+            estates: Estates::default(),
             tails: Tails::new(),
             tail_waits: Vec::new(),
             held_bytes: 0,
@@ -535,6 +541,8 @@ impl<T: Send> Shard<T> {
         }
         self.work_late();
         self.tails_may_go_on();
+        self.durable.estates.forget_old(now);
+        self.estates_may_go_on();
     }
 
     fn settle_batch<D: Driver<Transport = T>>(&mut self, driver: &mut D, batch: Batch, positions: Option<&[Position]>) {
@@ -544,6 +552,9 @@ impl<T: Send> Shard<T> {
         self.settle_messages(batch.sequence, &batch.messages, &batch.forgets, positions);
         for promise in batch.promises {
             self.settle_promise(driver, promise, positions.is_some());
+        }
+        if positions.is_some() {
+            self.estates_may_go_on();
         }
     }
 
@@ -561,6 +572,7 @@ impl<T: Send> Shard<T> {
                 self.send_receipt(driver, home, receipt, stored);
             }
             Promise::Forward(held) => self.forward(driver, *held, stored),
+            Promise::HandOver(over) => self.on_handed_over(driver, *over, stored),
             Promise::Answer { slot, generation, promised } => {
                 self.keep_answer(driver, (slot, generation), promised, stored);
             }

@@ -1,13 +1,14 @@
 //! How connections and sessions end, and what becomes of wills.
 
 use breakwater_contract::Metric;
-use breakwater_proto::{Disconnect, FilterKind, Message, MessageView, ReasonCode, Version, Violation, parse_filter};
+use breakwater_proto::{Disconnect, FilterKind, MessageView, ReasonCode, Version, Violation, parse_filter};
 use breakwater_router::FilterId;
 use breakwater_session::{StoredWill, refuse};
 
 use crate::conn::{Cause, Conn, NONE, Phase};
 use crate::driver::{Driver, Event};
 use crate::ingress::Spend;
+use crate::kept::Place;
 use crate::mail::GroupTry;
 use crate::shard::{NEVER, Shard, hash_id, later};
 
@@ -227,13 +228,23 @@ impl<T: Send> Shard<T> {
     }
 
     /// Messages that a shared group gave to a session which ends now go to another member, unless their QoS 2 delivery
-    /// has begun [MQTT-4.8.2-5].
+    /// has begun [MQTT-4.8.2-5]. What the store has of them goes by [`estate`](crate::estate).
     fn redeliver<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, subscriptions: &[u32]) {
         let who = self.subscriber_of(session);
         let Some(resident) = self.sessions.get_mut(session) else { return };
+        let unsent = resident.session.never_sent();
+        let is_in_store = self.leave_estate(session, &unsent);
+        let Some(resident) = self.sessions.get_mut(session) else { return };
         let kept = &mut self.durable.kept;
-        resident.session.each_kept(|message| kept.release(message));
-        let orphans: Vec<Message> = resident.session.drain_unacked().map(|(message, ..)| message).collect();
+        let mut orphans = Vec::new();
+        let mut all_kept = Vec::new();
+        resident.session.each_kept(|message| all_kept.push(message));
+        for (message, _, name) in resident.session.drain_unacked() {
+            if !is_in_store || kept.place(name) == Place::Lost {
+                orphans.push(message);
+            }
+        }
+        all_kept.into_iter().for_each(|message| kept.release(message));
         if orphans.is_empty() {
             return;
         }

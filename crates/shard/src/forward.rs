@@ -212,7 +212,13 @@ impl<T: Send> Shard<T> {
     }
 
     /// Begins an entry, in a batch of its own: targets in the order of shards come to one.
-    fn open_in(&mut self, batches: &mut Vec<(ShardId, Box<Batch>)>, to: ShardId, entry: Entry, view: &MessageView<'_>) {
+    pub(crate) fn open_in(
+        &mut self,
+        batches: &mut Vec<(ShardId, Box<Batch>)>,
+        to: ShardId,
+        entry: Entry,
+        view: &MessageView<'_>,
+    ) {
         if batches.last().is_none_or(|(shard, _)| *shard != to) {
             let mut batch = self.spare.pop().unwrap_or_default();
             batch.home = self.id;
@@ -225,7 +231,7 @@ impl<T: Send> Shard<T> {
     }
 
     /// Takes note of a target that the store keeps messages for. Answers whether it is one.
-    fn want(
+    pub(crate) fn want(
         &self,
         view: &MessageView<'_>,
         who: Subscriber,
@@ -253,14 +259,24 @@ impl<T: Send> Shard<T> {
     pub(crate) fn forward<D: Driver<Transport = T>>(&mut self, driver: &mut D, held: Held, stored: bool) {
         let Held { session, generation, ticket, packet_id, reason, kept, bytes, batches } = held;
         self.durable.held_bytes -= bytes;
-        let place = self.durable.kept.place(kept);
-        if kept != Kept::default() {
-            self.durable.kept.release(kept);
-        }
         if !stored {
+            self.durable.kept.release(kept);
             self.drop_held(driver, (session, generation), ticket, packet_id);
             return;
         }
+        self.send_held(driver, kept, batches);
+        self.let_out(driver, (session, generation), ticket, reason, true);
+    }
+
+    /// Sends what waited for the store: `kept` is in the queues of all targets of the entries that are marked.
+    pub(crate) fn send_held<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        kept: Kept,
+        batches: Vec<(ShardId, Box<Batch>)>,
+    ) {
+        let place = self.durable.kept.place(kept);
+        self.durable.kept.release(kept);
         for (to, mut batch) in batches {
             for entry in batch.entries.iter_mut().filter(|entry| entry.position == SOMEWHERE) {
                 entry.position = if let Place::At(position) = place { position } else { Position(0) };
@@ -277,7 +293,6 @@ impl<T: Send> Shard<T> {
                 driver.send(to, Mail::Batch(batch));
             }
         }
-        self.let_out(driver, (session, generation), ticket, reason, true);
     }
 }
 
@@ -304,7 +319,7 @@ impl<T: Send> Shard<T> {
 }
 
 /// The entry opened last has a target in the store.
-fn mark(batch: &mut Batch, is_wanted: bool) {
+pub(crate) fn mark(batch: &mut Batch, is_wanted: bool) {
     if let Some(entry) = batch.entries.last_mut()
         && is_wanted
     {

@@ -264,6 +264,7 @@ impl<T: Send> Shard<T> {
                     let outcome = self.deliver_one(&mut message, who, routed.grant, &ids, entry.group.is_some());
                     if let Some(attempt) = entry.group
                         && matches!(outcome, None | Some(Delivered::Dropped(_)))
+                        && !self.durable.estates.has(who, entry.position)
                     {
                         // Who is tried now is not among those that the store has it for.
                         self.finish_keeping();
@@ -337,7 +338,7 @@ impl<T: Send> Shard<T> {
                 Completion::Durable { token, stored, positions } => {
                     self.on_durable(driver, token, stored.then_some(&*positions));
                 }
-                Completion::Read { token, answer } => self.on_read(token, answer),
+                Completion::Read { token, answer } => self.on_read(driver, token, answer),
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::conn::{Cause, NONE, hold};
 use crate::delayed::Delayed;
 use crate::driver::Driver;
 use crate::durable::Promise;
+use crate::estate::is_estate;
 use crate::forward::Roster;
 use crate::shard::{Lasting, NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
@@ -249,13 +250,19 @@ impl<T: Send> Shard<T> {
 
     /// A session ends, or lives from here on as long as its connection.
     pub(crate) fn forget_session(&mut self, session: u32) {
-        if let Some(name) = self.durable.names.remove(&session) {
-            self.returning.roster.strike(self.id, session);
-            if let Some(resident) = self.sessions.get_mut(session) {
-                resident.lasting = None;
-            }
-            self.record(Change::RemoveSession(name.number), 32, false);
+        if let Some(number) = self.take_name(session) {
+            self.record(Change::RemoveSession(number), 32, false);
         }
+    }
+
+    /// The store knows it no longer as a session of this shard. Answers what it called it.
+    pub(crate) fn take_name(&mut self, session: u32) -> Option<SessionNumber> {
+        let name = self.durable.names.remove(&session)?;
+        self.returning.roster.strike(self.id, session);
+        if let Some(resident) = self.sessions.get_mut(session) {
+            resident.lasting = None;
+        }
+        Some(name.number)
     }
 
     /// Takes in what a start has found: nobody is connected, everything is subscribed.
@@ -268,6 +275,9 @@ impl<T: Send> Shard<T> {
     }
 
     fn take_one_back(&mut self, back: Back) {
+        if is_estate(&back.session.row) {
+            return self.take_estate_back(back.session);
+        }
         let Back { session: StoredSession { row, subscriptions, inbound, outbound, tally }, expires_at, will_at } =
             back;
         if self.find(&row.client_id).is_some() {

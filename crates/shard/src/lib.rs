@@ -19,6 +19,7 @@ mod deliver;
 mod driver;
 mod durable;
 mod egress;
+mod estate;
 mod exclusive;
 mod farewell;
 mod forward;

@@ -13,6 +13,7 @@ use breakwater_contract::{Metric, Token};
 use breakwater_session::{Delivery, DropReason, Kept, Note};
 
 use crate::conn::NONE;
+use crate::driver::Driver;
 use crate::kept::Place;
 use crate::shard::Shard;
 
@@ -180,8 +181,11 @@ impl<T: Send> Shard<T> {
     }
 
     /// The store has answered.
-    pub(crate) fn on_read(&mut self, token: Token, answer: Answer) {
+    pub(crate) fn on_read<D: Driver<Transport = T>>(&mut self, driver: &mut D, token: Token, answer: Answer) {
         let session = token.slot;
+        if session == NONE {
+            return self.on_estate_read(driver, token.generation, answer);
+        }
         if self.sessions.generation(session) != Some(token.generation) {
             return;
         }

@@ -169,7 +169,7 @@ fn shared_messages_survive_the_session_but_for_begun_qos_2() {
         let delivery = Delivery { qos, retain: false, subscription_ids: &[], shared, ..Delivery::default() };
         pair.deliver_as(view("t", payload), &delivery);
     }
-    let left: Vec<_> = pair.session.drain_unacked().map(|(message, qos)| (message.payload()[0], qos)).collect();
+    let left: Vec<_> = pair.session.drain_unacked().map(|(message, qos, _)| (message.payload()[0], qos)).collect();
     assert_eq!(left, [(b'1', QoS::AtLeastOnce), (b'4', QoS::ExactlyOnce), (b'5', QoS::AtLeastOnce)]);
     assert_eq!((pair.session.queue_len(), pair.session.inflight_len()), (0, 0));
 }
