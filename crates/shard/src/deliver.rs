@@ -59,11 +59,11 @@ impl<T: Send> Shard<T> {
         let is_kept = delivery.qos != QoS::AtMostOnce && number != SessionNumber::default();
         if is_kept {
             delivery.kept = self.kept_name(message);
-            if let Some(come) = self.comes_kept(to.slot, message) {
-                match come {
-                    Comes::Read | Comes::Behind => return Some(Delivered::Behind),
-                    Comes::New => spill = Spill::Never,
-                }
+            match self.comes_kept(to.slot) {
+                None => {}
+                Some(Comes::Read) => return Some(Delivered::Behind),
+                Some(Comes::Behind) => spill = Spill::Always,
+                Some(Comes::New) => spill = Spill::Never,
             }
         }
         let resident = self.sessions.get_mut(to.slot)?;

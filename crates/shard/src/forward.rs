@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use breakwater_contract::Metric;
 use breakwater_contract::store::{Change, Position, SessionNumber, Terms, Wanted};
 use breakwater_proto::{Message, MessageView, Publish, QoS, ReasonCode};
 use breakwater_router::{Matches, PackedGrant, PickTicket, Snapshot, Subscriber, Target};
@@ -94,7 +95,14 @@ impl<T: Send> Shard<T> {
         self.router.matches(self.id, view.topic, &mut self.matches);
         let matches = std::mem::take(&mut self.matches);
         let (batches, wanted) = self.sort_out(&view, &matches);
-        let reason = if matches.is_empty() { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+        let mut reason = ReasonCode::Success;
+        if matches.is_empty() {
+            self.counters.bump(Metric::PublishUnmatched);
+            reason = ReasonCode::NoMatchingSubscribers;
+        }
+        if matches.truncated {
+            self.counters.bump(Metric::MatchesTruncated);
+        }
         self.matches = matches;
 
         let bytes = topic.len() + publish.payload.len() + publish.properties.len();

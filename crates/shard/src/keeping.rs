@@ -44,16 +44,9 @@ impl<T: Send> Shard<T> {
     }
 
     /// How a message that is in the store already comes to a session; `None`: it is not there yet.
-    pub(crate) fn comes_kept(&mut self, slot: u32, message: &Shared<'_>) -> Option<Comes> {
+    pub(crate) fn comes_kept(&mut self, slot: u32) -> Option<Comes> {
         let position = self.durable.keeping.position?;
         let comes = self.comes(slot, position);
-        if comes == Comes::Behind
-            && let Some(resident) = self.sessions.get_mut(slot)
-        {
-            let view = message.view();
-            resident.session.add_behind(1, (view.topic.len() + view.payload.len() + view.properties.len()) as u64);
-            self.read_on_tail(slot);
-        }
         // Where nothing is in the store alone it waits as any other does. But if the session was given anything that may lie behind it
         // in the log, it can't be where the part begins that is in the store alone: that would be read with it.
         let (answered, last) = (self.durable.answered(), self.durable.last);

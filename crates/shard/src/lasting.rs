@@ -287,7 +287,8 @@ impl<T: Send> Shard<T> {
         }
         let Attributes { will_expiry_s, begun, mount } = read_attributes(&row.attributes);
         // Who was connected when the process ended may have been sent as much as a client may be.
-        let begun = if row.detached_unix_ms == 0 { BEGUN_MAX } else { begun };
+        let window = u32::from(self.profiles.limits(0).inflight_max);
+        let begun = if row.detached_unix_ms == 0 { window } else { begun };
         let mut session = Session::new(&row.client_id, row.expiry_s);
         let will_pending = row.will.is_some();
         session.set_will(row.will.map(|(message, delay_s)| StoredWill { message, delay_s, expiry_s: will_expiry_s }));
@@ -404,8 +405,6 @@ fn unpacked(options: u8, subscription_id: u32) -> Grant {
 const FORM: u8 = 2;
 /// An earlier form, without the deliveries.
 const FORM_1: u8 = 1;
-/// Deliveries that a client may have been sent and not answered.
-const BEGUN_MAX: u32 = u16::MAX as u32;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Attributes {

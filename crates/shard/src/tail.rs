@@ -312,6 +312,13 @@ impl<T: Send> Shard<T> {
         }
     }
 
+    /// A quiet moment: what was read long ago need not be remembered.
+    pub(crate) fn forget_tail_of(&mut self, session: u32) {
+        if self.durable.tails.get(&session).is_some_and(|tail| !tail.open) {
+            self.durable.tails.remove(&session);
+        }
+    }
+
     /// A session ends: what is in memory of it lets go of its messages.
     pub(crate) fn let_go(&mut self, session: u32) {
         if let Some(tail) = self.durable.tails.remove(&session)

@@ -73,6 +73,7 @@ impl<T: Send> Shard<T> {
             resident.session.trim();
         }
         let wait = if ours { 1000 } else { u64::from(conn.keep_alive_ms - silent_ms).min(HORIZON_MS) };
+        self.forget_tail_of(session);
         let tick = self.wheel.set(later(self.now, wait), timer);
         if let Some(conn) = self.conns.get_mut(timer.slot) {
             conn.timer_tick = tick;
