@@ -13,7 +13,7 @@ cargo xtask crash                           kill the broker and check what it ke
     --seconds S        end each game after so long
     --life-ms N        longest life of a broker, in milliseconds (default 1000)
     --publishers N     (default 4); --rate N messages per second of each (default 200)
-    --qos N            highest QoS of what is not retained
+    --qos N            highest QoS of what is not retained (default 2)
     --shards N         of the broker (default 2)
     --durability WORD  fsync (default) or os
     --broker PATH      the broker (default: a debug build of this tree)";
@@ -31,7 +31,12 @@ const OPTIONS: [(&str, &str); 8] = [
 ];
 
 pub fn command(root: &Path, args: &[String]) -> Result<()> {
-    let mut set = vec![("KILLS", "200".to_owned()), ("LIFE_MS", "1000".to_owned()), ("RATE", "200".to_owned())];
+    let mut set = vec![
+        ("KILLS", "200".to_owned()),
+        ("LIFE_MS", "1000".to_owned()),
+        ("RATE", "200".to_owned()),
+        ("QOS", "2".to_owned()),
+    ];
     let (mut seed, mut games) = (1, 1);
     let mut words = args.iter().map(String::as_str);
     while let Some(word) = words.next() {
