@@ -273,11 +273,11 @@ impl<T: Send> Shard<T> {
         let is_wanted = self.want(&view, subscriber, grant, (ids, true), &mut wanted);
         if let Some((_, batch)) = batches.last_mut() {
             batch.add_target(subscriber, grant, &[]);
-            crate::forward::mark(batch, is_wanted);
+            crate::forward::mark(batch, u64::from(is_wanted));
         }
         let forget = Change::Forget { session: number, messages: vec![position] };
         if !is_wanted {
-            self.send_held(driver, Kept::default(), batches);
+            self.send_held(driver, Vec::new(), batches);
             return self.record(forget, NOTE_BYTES, false);
         }
         let bytes = message.byte_len() + 2 * NOTE_BYTES;
@@ -299,7 +299,7 @@ impl<T: Send> Shard<T> {
     pub(crate) fn on_handed_over<D: Driver<Transport = T>>(&mut self, driver: &mut D, over: HandedOver, stored: bool) {
         let HandedOver { estate: id, kept, batches } = over;
         if stored {
-            self.send_held(driver, kept, batches);
+            self.send_held(driver, vec![kept], batches);
         } else {
             self.durable.kept.release(kept);
         }

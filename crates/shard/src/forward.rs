@@ -28,13 +28,44 @@ pub(crate) struct Held {
     ticket: AckTicket,
     packet_id: u16,
     reason: ReasonCode,
-    kept: Kept,
+    /// Its copies in the store. Until it is known where they are, an entry has the number of its copy for a position, from 1.
+    kept: Vec<Kept>,
     bytes: usize,
     batches: Vec<(ShardId, Box<Batch>)>,
 }
 
-/// Marks entries that are in the store, until it is known where.
-const SOMEWHERE: Position = Position(1);
+/// Who has a message kept: the queues that each of its copies in the store joins. There is one, unless a session gets the message
+/// more than once, through a subscription of its own and through a group, say. Sorted.
+#[derive(Debug, Default)]
+struct Copies(Vec<Vec<Wanted>>);
+
+impl Copies {
+    /// Sessions of one entry, or of several that share none. Answers which copy they have, from 1; 0 if there are none.
+    fn add(&mut self, mut sessions: Vec<Wanted>) -> u64 {
+        if sessions.is_empty() {
+            return 0;
+        }
+        sessions.sort_by_key(|wanted| wanted.session);
+        sessions.dedup_by_key(|wanted| wanted.session);
+        let nth = self.0.iter().position(|copy| !overlap(copy, &sessions)).unwrap_or(self.0.len());
+        if nth == self.0.len() {
+            self.0.push(sessions);
+        } else {
+            self.0[nth].extend(sessions);
+            self.0[nth].sort_by_key(|wanted| wanted.session);
+        }
+        nth as u64 + 1
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+}
+
+fn overlap(one: &[Wanted], other: &[Wanted]) -> bool {
+    let (few, many) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    few.iter().any(|wanted| many.binary_search_by_key(&wanted.session, |wanted| wanted.session).is_ok())
+}
 
 /// What the store calls the sessions of all shards. Written by the shard of a session when it is made or ends, read by others for
 /// QoS 2 publishes.
@@ -94,7 +125,7 @@ impl<T: Send> Shard<T> {
         let view = self.view_of(slot, topic, publish);
         self.router.matches(self.id, view.topic, &mut self.matches);
         let matches = std::mem::take(&mut self.matches);
-        let (batches, wanted) = self.sort_out(&view, &matches);
+        let (batches, copies) = self.sort_out(&view, &matches);
         let mut reason = ReasonCode::Success;
         if matches.is_empty() {
             self.counters.bump(Metric::PublishUnmatched);
@@ -106,18 +137,19 @@ impl<T: Send> Shard<T> {
         self.matches = matches;
 
         let bytes = topic.len() + publish.payload.len() + publish.properties.len();
-        self.make_room(3 * bytes + wanted.len() * 2 + 4 * NOTE_BYTES);
+        self.make_room((copies.0.len() + 2) * bytes + copies.len() * 2 + 4 * NOTE_BYTES);
         if publish.retain {
             self.retain(&view, session);
         }
-        let mut kept = Kept::default();
-        if !wanted.is_empty() {
+        let mut kept = Vec::new();
+        let message = (copies.len() > 0).then(|| Message::new(&view, &mut self.building));
+        for (sessions, message) in copies.0.into_iter().zip(message.iter().cycle()) {
             // One holder is the batch, the other one what is held.
-            kept = self.durable.kept.open(Place::Unknown);
-            self.durable.kept.hold(kept);
-            let message = Message::new(&view, &mut self.building);
-            let change = Change::Message { message, unix_ms: self.unix_ms, sessions: wanted };
-            self.record_message(change, kept, bytes + NOTE_BYTES);
+            let copy = self.durable.kept.open(Place::Unknown);
+            self.durable.kept.hold(copy);
+            kept.push(copy);
+            let change = Change::Message { message: message.clone(), unix_ms: self.unix_ms, sessions };
+            self.record_message(change, copy, bytes + NOTE_BYTES);
         }
         self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true);
         self.durable.held_bytes += bytes;
@@ -139,7 +171,7 @@ impl<T: Send> Shard<T> {
         }
         let ticket = resident.session.acknowledge_later(QoS::ExactlyOnce, packet_id, 1);
         self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true);
-        let kept = Kept::default();
+        let kept = Vec::new();
         let held = Held { session, generation, ticket, packet_id, reason, kept, bytes: 0, batches: Vec::new() };
         let _ = self.durable.promise(Promise::Forward(Box::new(held)));
         self.hold_back_unacknowledged(slot);
@@ -147,9 +179,9 @@ impl<T: Send> Shard<T> {
     }
 
     /// Whom a message goes to: batches for each shard, and those that the store keeps it for.
-    fn sort_out(&mut self, view: &MessageView<'_>, matches: &Matches) -> (Vec<(ShardId, Box<Batch>)>, Vec<Wanted>) {
+    fn sort_out(&mut self, view: &MessageView<'_>, matches: &Matches) -> (Vec<(ShardId, Box<Batch>)>, Copies) {
         let origin = Subscriber::from_u64(view.origin);
-        let (mut batches, mut wanted) = (Vec::new(), Vec::new());
+        let (mut batches, mut wanted, mut copies) = (Vec::new(), Vec::new(), Copies::default());
         let mut ids = std::mem::take(&mut self.ids);
         let mut open = None;
         for (index, target) in matches.few.iter().enumerate() {
@@ -162,11 +194,14 @@ impl<T: Send> Shard<T> {
             let is_wanted = self.want(view, target.subscriber, grant, (&ids, false), &mut wanted);
             if let Some((_, batch)) = batches.last_mut() {
                 batch.add_target(target.subscriber, grant, &ids);
-                mark(batch, is_wanted);
+                // A session is among them once, so that they have the first copy.
+                mark(batch, u64::from(is_wanted));
             }
         }
+        copies.add(wanted);
         for snapshot in &matches.large {
-            self.sort_out_large(view, snapshot, &mut batches, &mut wanted);
+            let copy = copies.add(self.sort_out_large(view, snapshot, &mut batches));
+            batches.last_mut().into_iter().for_each(|(_, batch)| mark(batch, copy));
         }
         for group in &matches.groups {
             let attempt = GroupTry {
@@ -183,16 +218,15 @@ impl<T: Send> Shard<T> {
             self.open_in(&mut batches, subscriber.shard, entry, view);
             let id = [grant.subscription_id()];
             let ids = if id[0] == 0 { &[][..] } else { &id[..] };
-            let is_wanted = self.want(view, subscriber, grant, (ids, true), &mut wanted);
+            let mut wanted = Vec::new();
+            self.want(view, subscriber, grant, (ids, true), &mut wanted);
             if let Some((_, batch)) = batches.last_mut() {
                 batch.add_target(subscriber, grant, &[]);
-                mark(batch, is_wanted);
+                mark(batch, copies.add(wanted));
             }
         }
         self.ids = ids;
-        wanted.sort_by_key(|wanted: &Wanted| wanted.session);
-        wanted.dedup_by_key(|wanted| wanted.session);
-        (batches, wanted)
+        (batches, copies)
     }
 
     fn sort_out_large(
@@ -200,23 +234,19 @@ impl<T: Send> Shard<T> {
         view: &MessageView<'_>,
         snapshot: &Snapshot,
         batches: &mut Vec<(ShardId, Box<Batch>)>,
-        wanted: &mut Vec<Wanted>,
-    ) {
+    ) -> Vec<Wanted> {
         let origin = Subscriber::from_u64(view.origin);
         let entry = Entry { large: Some(Box::new(snapshot.clone())), ..entry_of(view) };
         self.open_in(batches, snapshot.shard, entry, view);
-        let before = wanted.len();
-        let mut at = 0;
+        let (mut wanted, mut at) = (Vec::new(), 0);
         snapshot.walk(&mut at, usize::MAX, |Target { subscriber, grant }| {
             if subscriber != origin || !grant.no_local() {
                 let id = [grant.subscription_id()];
                 let ids = if id[0] == 0 { &[][..] } else { &id[..] };
-                self.want(view, subscriber, grant, (ids, false), wanted);
+                self.want(view, subscriber, grant, (ids, false), &mut wanted);
             }
         });
-        if let Some((_, batch)) = batches.last_mut() {
-            mark(batch, wanted.len() > before);
-        }
+        wanted
     }
 
     /// Begins an entry, in a batch of its own: targets in the order of shards come to one.
@@ -268,7 +298,7 @@ impl<T: Send> Shard<T> {
         let Held { session, generation, ticket, packet_id, reason, kept, bytes, batches } = held;
         self.durable.held_bytes -= bytes;
         if !stored {
-            self.durable.kept.release(kept);
+            kept.into_iter().for_each(|copy| self.durable.kept.release(copy));
             self.drop_held(driver, (session, generation), ticket, packet_id);
             return;
         }
@@ -276,18 +306,19 @@ impl<T: Send> Shard<T> {
         self.let_out(driver, (session, generation), ticket, reason, true);
     }
 
-    /// Sends what waited for the store: `kept` is in the queues of all targets of the entries that are marked.
+    /// Sends what waited for the store: of `kept`, each copy is in the queues of all targets of the entries that are marked with it.
     pub(crate) fn send_held<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
-        kept: Kept,
+        kept: Vec<Kept>,
         batches: Vec<(ShardId, Box<Batch>)>,
     ) {
-        let place = self.durable.kept.place(kept);
-        self.durable.kept.release(kept);
+        let places: Vec<Place> = kept.iter().map(|copy| self.durable.kept.place(*copy)).collect();
+        kept.into_iter().for_each(|copy| self.durable.kept.release(copy));
         for (to, mut batch) in batches {
-            for entry in batch.entries.iter_mut().filter(|entry| entry.position == SOMEWHERE) {
-                entry.position = if let Place::At(position) = place { position } else { Position(0) };
+            for entry in &mut batch.entries {
+                let copy = (entry.position.0 as usize).checked_sub(1).and_then(|nth| places.get(nth));
+                entry.position = if let Some(Place::At(position)) = copy { *position } else { Position(0) };
             }
             if to == self.id {
                 // At once and in whole: a part that waits would be overtaken by the next publish of the same client.
@@ -326,11 +357,31 @@ impl<T: Send> Shard<T> {
     }
 }
 
-/// The entry opened last has a target in the store.
-pub(crate) fn mark(batch: &mut Batch, is_wanted: bool) {
+/// The entry opened last has targets in the store, in the queues that this copy of the message joins; 0: it has none.
+pub(crate) fn mark(batch: &mut Batch, copy: u64) {
     if let Some(entry) = batch.entries.last_mut()
-        && is_wanted
+        && copy > 0
     {
-        entry.position = SOMEWHERE;
+        entry.position = Position(copy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(sessions: &[u64]) -> Vec<Wanted> {
+        let terms = Terms::default();
+        sessions.iter().map(|session| Wanted { session: SessionNumber(*session), terms }).collect()
+    }
+
+    #[test]
+    fn a_session_is_in_each_copy_once() {
+        let mut copies = Copies::default();
+        let added = [&[3, 1][..], &[2, 4], &[4], &[], &[1, 5], &[4, 6], &[9]].map(|sessions| copies.add(of(sessions)));
+        assert_eq!(added, [1, 1, 2, 0, 2, 3, 1]);
+        let found: Vec<Vec<u64>> =
+            copies.0.iter().map(|copy| copy.iter().map(|wanted| wanted.session.0).collect()).collect();
+        assert_eq!(found, [vec![1, 2, 3, 4, 9], vec![1, 4, 5], vec![4, 6]]);
     }
 }

@@ -327,14 +327,16 @@ impl<T: Send> Shard<T> {
         let Some(resident) = self.sessions.get_mut(session) else { return };
         resident.session.restore_inbound(inbound);
         let received = |state: OutboundState| state == OutboundState::Received;
-        // A delivery that neither was received nor has its message can't go on.
-        let flights = outbound.iter().filter(|(_, state, message)| received(*state) || message.is_some());
-        resident.session.restore_outbound(flights.map(|(id, state, _)| (*id, received(*state))).collect());
         let missing: BTreeMap<Position, u16> = outbound
             .iter()
             .filter(|(_, state, _)| !received(*state))
             .filter_map(|(id, _, message)| Some(((*message)?, *id)))
             .collect();
+        // A delivery that neither was received nor has a message of its own can't go on.
+        let has_one =
+            |id: u16, message: Option<Position>| message.is_some_and(|position| missing.get(&position) == Some(&id));
+        let flights = outbound.iter().filter(|(id, state, message)| received(*state) || has_one(*id, *message));
+        resident.session.restore_outbound(flights.map(|(id, state, _)| (*id, received(*state))).collect());
         let messages = u32::try_from(tally.messages).unwrap_or(u32::MAX);
         if messages > 0 || !missing.is_empty() {
             resident.session.add_behind(messages, tally.bytes);

@@ -473,6 +473,46 @@ fn a_will_that_a_lasting_session_wants_and_what_a_stop_publishes_survive() {
     }
 }
 
+#[test]
+fn what_comes_twice_to_a_session_comes_twice_after_a_power_cut() {
+    // Through a subscription of its own and as the member of a group, one acknowledged [MQTT-4.8.2-4].
+    for (qos, keeps) in ACKNOWLEDGED.into_iter().flat_map(|qos| [(qos, false), (qos, true)]) {
+        let disk = SimulatedDisk::new();
+        let broker = on(&disk);
+        let mut listener = broker.client("listener").persistent().receive_maximum(1).connect();
+        listener.subscribe("t", qos);
+        listener.subscribe("$share/g/t", qos);
+        let publisher = broker.client("publisher");
+        let mut publisher = if keeps { publisher.persistent() } else { publisher }.connect();
+        publisher.publish("t", qos, b"m");
+        assert_eq!(listener.message().publish().payload, b"m");
+        broker.step();
+        broker.advance(SECOND);
+        assert_eq!(listener.next_of(PacketKind::Publish).publish().payload, b"m");
+        assert_eq!(found(&after(&disk), "listener"), [b"m"], "{qos:?}, the publisher's session lasts: {keeps}");
+    }
+}
+
+#[test]
+fn deliveries_of_one_message_that_are_under_way_to_one_session_go_on_after_a_power_cut() {
+    let disk = SimulatedDisk::new();
+    let broker = on(&disk);
+    let mut listener = lasting(&broker, "listener", "t", QoS::ExactlyOnce);
+    listener.subscribe("$share/g/t", QoS::ExactlyOnce);
+    let mut publisher = broker.client("publisher").persistent().connect();
+    publisher.publish("t", QoS::ExactlyOnce, b"m");
+    let under_way = [(); 2].map(|()| listener.next_of(PacketKind::Publish).publish().packet_id);
+    let again = after(&disk);
+    let mut listener = again.client("listener").persistent().connect();
+    for packet_id in under_way {
+        let received = listener.message();
+        assert_eq!((received.publish().packet_id, received.publish().dup), (packet_id, true));
+    }
+    let mut publisher = again.client("another").connect();
+    publisher.publish("t", QoS::ExactlyOnce, b"next");
+    assert_eq!(listener.payloads(), [b"next", b"next"], "nothing stands in its way");
+}
+
 // Long queues.
 
 #[test]
