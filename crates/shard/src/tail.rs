@@ -43,6 +43,8 @@ pub(crate) struct Tail {
     until: u64,
     /// A question is under way.
     asked: bool,
+    /// Something came behind meanwhile that the answer may not know.
+    again: bool,
     /// What was asked may not know of batches that were answered later than this.
     knows: u64,
     /// When that much was answered, there was nothing more to read.
@@ -101,6 +103,7 @@ impl<T: Send> Shard<T> {
             }
             Comes::Behind => {
                 tail.empty_at = None;
+                tail.again |= tail.asked;
                 comes
             }
             Comes::Read | Comes::New => comes,
@@ -258,7 +261,7 @@ impl<T: Send> Shard<T> {
             self.ids = ids;
         }
         let Some(tail) = self.durable.tails.get_mut(&session) else { return };
-        if more {
+        if more || std::mem::take(&mut tail.again) {
             return;
         }
         if tail.knows < tail.until {
@@ -355,7 +358,7 @@ impl crate::durable::Durable {
     fn mark_asked(&mut self, session: u32) {
         let answered = self.answered();
         if let Some(tail) = self.tails.get_mut(&session) {
-            (tail.asked, tail.knows) = (true, answered);
+            (tail.asked, tail.knows, tail.again) = (true, answered, false);
         }
     }
 

@@ -46,11 +46,21 @@ impl Stored {
         Arc::clone(&self.engine) as Arc<_>
     }
 
-    /// Does what there is to do; what the shards are answered.
+    /// Does what there is to do; what the shards are answered. Questions are answered as early and told as late as may be: answers
+    /// know nothing of what is written in between.
     pub(crate) fn work(&self, now: Instant) -> Vec<Completion> {
-        if !self.halted {
-            while self.engine.write(now.0, Duration::ZERO) || self.engine.read(Duration::ZERO) || self.engine.fold() {}
+        if self.halted {
+            return self.take();
         }
+        while self.engine.read(Duration::ZERO) {}
+        let answers = self.take();
+        while self.engine.write(now.0, Duration::ZERO) || self.engine.fold() {}
+        let mut told = self.take();
+        told.extend(answers);
+        told
+    }
+
+    fn take(&self) -> Vec<Completion> {
         std::mem::take(&mut self.answers.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
