@@ -184,6 +184,9 @@ table! {
 "queue.max_bytes", bytes(0, NEVER), "8MB", NewConnections,
     "Bytes that wait for one slow or offline client.",
     limits |limits, value| limits.queue_bytes_max = value.number() as u32;
+"queue.max_age", seconds(1, NEVER), word "none" = 0, "none", NewConnections,
+    "A message that has waited for a client for longer is dropped when its turn comes.",
+    limits |limits, value| limits.queue_age_max_s = secs(value) as u32;
 "queue.store_qos0", Kind::Flag, "false", NewConnections,
     "Keep QoS 0 messages for offline clients too.",
     limits |limits, value| limits.queue_qos0 = value.number() != 0;

@@ -92,6 +92,7 @@ metrics! {
     DroppedExpired => "messages_dropped_expired_total", "messages", "Deliveries dropped because the message had expired.";
     DroppedTooLarge => "messages_dropped_too_large_total", "messages", "Deliveries dropped because the client's Maximum Packet Size is smaller.";
     DroppedQueueFull => "messages_dropped_queue_full_total", "messages", "Deliveries dropped because the session's queue was full.";
+    DroppedTooOld => "messages_dropped_too_old_total", "messages", "Deliveries dropped because the message had waited for too long.";
     DroppedSlowConsumer => "messages_dropped_slow_consumer_total", "messages", "QoS 0 deliveries dropped because the client did not read fast enough.";
     DroppedOffline => "messages_dropped_offline_total", "messages", "QoS 0 deliveries dropped because the client was not connected.";
     DroppedGone => "messages_dropped_gone_total", "messages", "Deliveries to a session that had ended meanwhile.";

@@ -123,6 +123,8 @@ pub enum DropReason {
     TooLarge,
     /// The session's queue is full, by count or by bytes.
     QueueFull,
+    /// It has waited in the queue for longer than it may.
+    TooOld,
     /// QoS 0 while the out buffer has no room.
     SlowConsumer,
     /// QoS 0 for a session without a connection.
@@ -135,6 +137,7 @@ pub struct Drops {
     pub expired: u64,
     pub too_large: u64,
     pub queue_full: u64,
+    pub too_old: u64,
     pub slow_consumer: u64,
     pub offline: u64,
 }
@@ -146,6 +149,7 @@ impl Drops {
             DropReason::Expired => self.expired += 1,
             DropReason::TooLarge => self.too_large += 1,
             DropReason::QueueFull => self.queue_full += 1,
+            DropReason::TooOld => self.too_old += 1,
             DropReason::SlowConsumer => self.slow_consumer += 1,
             DropReason::Offline => self.offline += 1,
         }
@@ -153,7 +157,7 @@ impl Drops {
 
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.expired + self.too_large + self.queue_full + self.slow_consumer + self.offline
+        self.expired + self.too_large + self.queue_full + self.too_old + self.slow_consumer + self.offline
     }
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+mod ages;
 mod aliases;
 mod awaiting_release;
 mod delivery;

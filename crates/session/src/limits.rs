@@ -28,6 +28,8 @@ pub struct Limits {
     pub queue_messages_max: u32,
     /// Bytes of messages and their records that one session's queue keeps alive.
     pub queue_bytes_max: u32,
+    /// A message that has waited longer is dropped when its turn comes, in seconds; 0 for never.
+    pub queue_age_max_s: u32,
     /// Messages of one session's queue that are kept in memory while the store has them, and bytes of them: enough that whoever
     /// comes back need not wait for the disk.
     pub queue_memory_messages: u32,
@@ -79,6 +81,7 @@ impl Default for Limits {
             inflight_bytes_max: 4 << 20,
             queue_messages_max: 1000,
             queue_bytes_max: 8 * 1024 * 1024,
+            queue_age_max_s: 0,
             queue_memory_messages: 128,
             queue_memory_bytes: 64 * 1024,
             queue_qos0: false,

@@ -6,7 +6,7 @@ use crate::aliases::AliasChoice;
 use crate::delivery::{Kept, Layout, Note};
 use crate::inflight::{Entry, Inflight, Resend, advance};
 use crate::queue::{Pending, Pushed, Queue};
-use crate::{Delivered, Delivery, DropReason, Env, Link, Pumped, Session, Shared};
+use crate::{Delivered, Delivery, DropReason, Env, Limits, Link, Pumped, Session, Shared};
 
 /// What an acknowledgement from the client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,13 +197,19 @@ impl Session {
         self.outbound.get_or_insert_default().queue.add_behind(messages, bytes);
     }
 
-    /// A message that was in the store alone, oldest first. `sent`: it may have been sent before.
-    pub fn take_back(&mut self, message: Message, delivery: &Delivery<'_>, sent: bool) {
+    /// A message that was in the store alone, oldest first, with how long it has waited. `sent`: it may have been sent before.
+    pub fn take_back(
+        &mut self,
+        message: Message,
+        delivery: &Delivery<'_>,
+        (sent, age_s): (bool, u32),
+        (now, limits): (Instant, &Limits),
+    ) {
         let mut pending = Pending::new(message, delivery);
         if sent {
             pending.set_sent();
         }
-        self.outbound.get_or_insert_default().queue.take_back(pending);
+        self.outbound.get_or_insert_default().queue.take_back(pending, age_s, now, limits);
     }
 
     /// So many messages that were in the store alone are there no longer.
@@ -421,14 +427,13 @@ impl Session {
 
     fn enqueue(&mut self, message: &mut Shared<'_>, delivery: &Delivery<'_>, env: &mut Env<'_>) -> Delivered {
         let queue = &mut self.outbound.get_or_insert_default().queue;
-        while let Some(first) = queue.front()
-            && is_expired(first.message.expires_at(), env.now)
+        while let Some(reason) = queue.front_is_over(env.now, env.limits)
+            && let Some(first) = queue.pop()
         {
-            env.drop_pending(DropReason::Expired, first);
-            queue.pop();
+            env.drop_pending(reason, &first);
         }
         let pending = Pending::new(message.message(env.scratch).clone(), delivery);
-        let (limits, spill) = (env.limits, env.spill);
+        let (limits, spill) = (env.limits, (env.spill, env.now));
         let pushed = queue.push(pending, limits, spill, |displaced| {
             env.drop_for(DropReason::QueueFull);
             env.forget(displaced.map_or(Kept::default(), |displaced| displaced.kept()));
@@ -503,8 +508,8 @@ fn send_queued(
         let Outbound { inflight, queue } = &mut *outbound;
         let Some(first) = queue.front() else { return };
         let id = if first.qos() == QoS::AtMostOnce { 0 } else { *next_id };
-        let fit = if is_expired(first.message.expires_at(), env.now) {
-            env.drop_pending(DropReason::Expired, first); // [MQTT-3.3.2-5]
+        let fit = if let Some(reason) = queue.front_is_over(env.now, env.limits) {
+            env.drop_pending(reason, first);
             queue.pop();
             continue;
         } else if id != 0 && !(inflight.may_begin(link.window) && inflight.has_byte_room(env.limits.inflight_bytes_max))
@@ -547,8 +552,8 @@ fn line_up_queued(outbound: &mut Outbound, next_id: &mut u16, link: &Link, env: 
     if kept == Kept::default() || first.qos() == QoS::AtMostOnce {
         return false;
     }
-    if is_expired(first.message.expires_at(), env.now) {
-        env.drop_pending(DropReason::Expired, first); // [MQTT-3.3.2-5]
+    if let Some(reason) = queue.front_is_over(env.now, env.limits) {
+        env.drop_pending(reason, first);
         queue.pop();
         return true;
     }

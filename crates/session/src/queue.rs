@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use breakwater_proto::{Message, QoS};
+use breakwater_proto::{Instant, Message, QoS};
 
+use crate::ages::Ages;
 use crate::delivery::{Kept, Spill};
-use crate::{Delivery, Limits, QueueFull};
+use crate::{Delivery, DropReason, Limits, QueueFull};
 
 /// A message that this session still owes to its client, with how it goes out. 32 bytes: an offline session's queue is
 /// made of these.
@@ -127,6 +128,8 @@ pub(crate) struct Queue {
     excess: u32,
     /// QoS 0 entries: while there are some, later QoS 0 has to line up behind them.
     qos0: u32,
+    /// Since when those in memory wait, if that was ever asked since it was empty.
+    ages: Option<Box<Ages>>,
 }
 
 impl Queue {
@@ -159,6 +162,12 @@ impl Queue {
         let first = self.pending.pop_front()?;
         self.bytes -= first.bytes();
         self.qos0 -= u32::from(first.qos() == QoS::AtMostOnce);
+        if let Some(ages) = &mut self.ages {
+            ages.pop();
+            if self.pending.is_empty() {
+                self.ages = None;
+            }
+        }
         if self.pending.is_empty() && self.pending.capacity() > KEPT_CAPACITY {
             self.pending = VecDeque::new();
         }
@@ -170,7 +179,7 @@ impl Queue {
         &mut self,
         pending: Pending,
         limits: &Limits,
-        spill: Spill,
+        (spill, now): (Spill, Instant),
         mut displaced: impl FnMut(Option<Pending>),
     ) -> Pushed {
         let bytes = pending.bytes();
@@ -191,14 +200,25 @@ impl Queue {
             self.add_behind(1, bytes as u64);
             return Pushed::Behind;
         }
-        self.append(pending);
+        self.append(pending, seconds(now), limits);
         Pushed::Taken
     }
 
-    /// Takes in one that was in the store alone.
-    pub(crate) fn take_back(&mut self, pending: Pending) {
+    /// Takes in one that was in the store alone, and has waited for so long.
+    pub(crate) fn take_back(&mut self, pending: Pending, age_s: u32, now: Instant, limits: &Limits) {
         self.leave_behind(1, pending.bytes() as u64);
-        self.append(pending);
+        self.append(pending, seconds(now).saturating_sub_unsigned(age_s), limits);
+    }
+
+    /// Why the front comes to nothing, if it does.
+    #[inline]
+    pub(crate) fn front_is_over(&self, now: Instant, limits: &Limits) -> Option<DropReason> {
+        if self.front()?.message.expires_at().is_some_and(|at| at <= now) {
+            return Some(DropReason::Expired); // [MQTT-3.3.2-5]
+        }
+        let came_s = self.ages.as_ref().filter(|_| limits.queue_age_max_s > 0)?.first()?;
+        let is_over = i64::from(seconds(now)) - i64::from(came_s) > i64::from(limits.queue_age_max_s);
+        is_over.then_some(DropReason::TooOld)
     }
 
     /// So many of those that are in the store alone are there no longer.
@@ -237,7 +257,13 @@ impl Queue {
         self.excess
     }
 
-    fn append(&mut self, pending: Pending) {
+    fn append(&mut self, pending: Pending, came_s: i32, limits: &Limits) {
+        if limits.queue_age_max_s > 0 && self.ages.is_none() {
+            self.ages = Some(Box::new(Ages::begin(self.pending.len(), came_s)));
+        }
+        if let Some(ages) = &mut self.ages {
+            ages.push(came_s);
+        }
         self.bytes += pending.bytes();
         self.qos0 += u32::from(pending.qos() == QoS::AtMostOnce);
         self.pending.push_back(pending);
@@ -264,13 +290,18 @@ impl Queue {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         let records = self.pending.capacity() * size_of::<Pending>();
-        records + self.bytes - self.pending.len() * size_of::<Pending>()
+        let ages = self.ages.as_ref().map_or(0, |ages| ages.heap_bytes());
+        records + self.bytes - self.pending.len() * size_of::<Pending>() + ages
     }
 
     fn fits(&self, bytes: usize, limits: &Limits) -> bool {
         self.pending.len() + (self.behind as usize) < limits.queue_messages_max as usize
             && self.bytes as u64 + self.behind_bytes + bytes as u64 <= u64::from(limits.queue_bytes_max)
     }
+}
+
+fn seconds(now: Instant) -> i32 {
+    i32::try_from(now.0 / 1000).unwrap_or(i32::MAX)
 }
 
 /// An empty queue keeps room for this many records (4 KiB) while its connection lasts, so that a subscriber which is a
@@ -341,7 +372,7 @@ mod tests {
                     let before = queue.len();
                     let mut displaced = 0;
                     let pending = pending(size.into(), usize::from(ids % 4), qos);
-                    let pushed = queue.push(pending, &limits, Spill::Always, |_| displaced += 1);
+                    let pushed = queue.push(pending, &limits, (Spill::Always, Instant(0)), |_| displaced += 1);
                     assert_eq!(queue.len(), before + usize::from(pushed == Pushed::Taken) - displaced);
                 } else {
                     queue.pop();

@@ -144,6 +144,7 @@ impl<T: Send> Shard<T> {
             (Metric::DroppedExpired, drops.expired),
             (Metric::DroppedTooLarge, drops.too_large),
             (Metric::DroppedQueueFull, drops.queue_full),
+            (Metric::DroppedTooOld, drops.too_old),
             (Metric::DroppedSlowConsumer, drops.slow_consumer),
             (Metric::DroppedOffline, drops.offline),
         ] {
@@ -211,6 +212,7 @@ impl<'a> Figures<'a> {
             Metric::DroppedExpired,
             Metric::DroppedTooLarge,
             Metric::DroppedQueueFull,
+            Metric::DroppedTooOld,
             Metric::DroppedSlowConsumer,
             Metric::DroppedOffline,
             Metric::DroppedGone,

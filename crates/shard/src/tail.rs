@@ -222,7 +222,7 @@ impl<T: Send> Shard<T> {
     }
 
     fn take_queue_back(&mut self, session: u32, number: SessionNumber, messages: Vec<Queued>, more: bool) {
-        for Queued { position, terms, message, .. } in messages {
+        for Queued { position, terms, message, unix_ms } in messages {
             let Some(tail) = self.durable.tails.get_mut(&session) else { return };
             tail.advance(position);
             if tail.also.remove(&position) {
@@ -241,6 +241,14 @@ impl<T: Send> Shard<T> {
                 self.lose_one(session, number, position);
                 continue;
             }
+            let age_s = u32::try_from(self.unix_ms.saturating_sub(unix_ms) / 1000).unwrap_or(u32::MAX);
+            let profile = self.sessions.get(session).map_or(0, |resident| resident.profile);
+            let age_max_s = self.profiles.limits(profile).queue_age_max_s;
+            if flight.is_none() && age_max_s > 0 && age_s > age_max_s {
+                self.drops.count(DropReason::TooOld);
+                self.lose_one(session, number, position);
+                continue;
+            }
             if let Some(lasting) = self.sessions.get_mut(session).and_then(|resident| resident.lasting.as_deref_mut()) {
                 lasting.kept_last = lasting.kept_last.max(position);
             }
@@ -255,7 +263,10 @@ impl<T: Send> Shard<T> {
                         resident.session.leave_behind(1, 0);
                         resident.session.fill(packet_id, message, &delivery);
                     }
-                    None => resident.session.take_back(message, &delivery, sent),
+                    None => {
+                        let clock = (self.now, self.profiles.limits(profile));
+                        resident.session.take_back(message, &delivery, (sent, age_s), clock);
+                    }
                 }
             }
             self.ids = ids;

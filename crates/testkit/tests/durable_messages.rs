@@ -388,6 +388,41 @@ fn messages_expire_while_the_broker_is_down() {
 }
 
 #[test]
+fn age_goes_on_in_the_store_and_while_the_broker_is_down() {
+    for cut in [false, true] {
+        let disk = SimulatedDisk::new();
+        let aging = || {
+            Broker::with(|options, _| {
+                options.limits.queue_age_max_s = 60;
+                options.limits.queue_memory_messages = 2;
+            })
+        };
+        let broker = aging().on_disk(&disk);
+        absent(&broker, "listener", "t", QoS::ExactlyOnce);
+        let mut publisher = broker.client("publisher").connect();
+        for payload in 0..10_u8 {
+            publisher.publish("t", QoS::ExactlyOnce, &[payload]);
+            broker.advance(SECOND * 10);
+        }
+        let mut too_old = 0;
+        let broker = if cut {
+            let left = disk.after(Crash::Nothing);
+            too_old = broker.counter(Metric::DroppedTooOld);
+            aging().later(SECOND * 120).on_disk(&left)
+        } else {
+            broker.advance(SECOND * 20);
+            broker
+        };
+        // The last one came 30 seconds before.
+        assert_eq!(found(&broker, "listener"), [[6], [7], [8], [9]], "after a power cut: {cut}");
+        assert_eq!(too_old + broker.counter(Metric::DroppedTooOld), 6);
+        broker.advance(SECOND * 2);
+        assert_eq!(broker.held_bytes(), 0);
+        assert!(found(&broker, "listener").is_empty());
+    }
+}
+
+#[test]
 fn dup_stands_only_where_it_may_have_been_sent() {
     let disk = SimulatedDisk::new();
     let broker = on(&disk);

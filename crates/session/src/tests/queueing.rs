@@ -54,6 +54,25 @@ fn bytes_bound_the_queue_too() {
 }
 
 #[test]
+fn a_message_that_has_waited_for_too_long_is_dropped_when_its_turn_comes() {
+    let mut pair = offline(|limits| limits.queue_age_max_s = 10);
+    let now = pair.now;
+    for (second, payload) in [(0, 1), (0, 2), (5, 3), (9, 4)] {
+        pair.now = now.plus_ms(second * 1000);
+        pair.deliver("t", &[payload], QoS::AtLeastOnce);
+    }
+    pair.now = now.plus_ms(10_999);
+    pair.deliver("t", &[5], QoS::AtLeastOnce);
+    assert_eq!((pair.session.queue_len(), pair.drops.too_old), (5, 0));
+    pair.now = now.plus_ms(11_000);
+    pair.deliver("t", &[6], QoS::AtLeastOnce);
+    assert_eq!((pair.session.queue_len(), pair.drops.too_old), (4, 2));
+    pair.now = now.plus_ms(16_000);
+    assert_eq!(payloads(&mut pair), [4, 5, 6]);
+    assert_eq!((pair.drops.too_old, pair.drops.total()), (3, 3));
+}
+
+#[test]
 fn a_queue_of_nothing_takes_nothing() {
     let mut pair = offline(|limits| limits.queue_messages_max = 0);
     assert_eq!(pair.deliver("t", b"", QoS::AtLeastOnce), Delivered::Dropped(DropReason::QueueFull));
