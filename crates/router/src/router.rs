@@ -308,7 +308,28 @@ impl Router {
     /// The member of a shared group that gets a message. `None`: all were tried, or the group is gone.
     pub fn pick(&self, group: GroupRef, ticket: &PickTicket<'_>) -> Option<Target> {
         let wild = self.wild.read(ticket.shard);
+        let (target, _) = wild.group(group.id).filter(|found| found.generation == group.generation)?.pick(ticket)?;
+        Some(target)
+    }
+
+    /// As [`Router::pick`]; and whether that member is connected.
+    pub fn pick_present(&self, group: GroupRef, ticket: &PickTicket<'_>) -> Option<(Target, bool)> {
+        let wild = self.wild.read(ticket.shard);
         wild.group(group.id).filter(|found| found.generation == group.generation)?.pick(ticket)
+    }
+
+    /// Whether a member of a group is connected.
+    pub fn has_online(&self, group: GroupRef) -> bool {
+        let wild = self.wild.read(0);
+        let group = wild.group(group.id).filter(|found| found.generation == group.generation);
+        group.is_some_and(crate::shared::Group::has_online)
+    }
+
+    /// Appends a group's filter, `$share/…`. False: it is gone.
+    pub fn group_text(&self, group: GroupRef, out: &mut String) -> bool {
+        let wild = self.wild.read(0);
+        let is_same = wild.group(group.id).is_some_and(|found| found.generation == group.generation);
+        is_same && wild.group_text(group.id, out)
     }
 
     /// Changes whenever what `topic` reaches may have changed.

@@ -101,9 +101,14 @@ impl Group {
     }
 
     /// The member that gets the message: one that is online and was not tried, else one that is offline (its queue gets
-    /// it). The work is bounded by the number of members tried, not by that of members.
-    pub(crate) fn pick(&self, ticket: &PickTicket<'_>) -> Option<Target> {
-        self.pick_online(ticket).or_else(|| from(&self.offline, ticket.random, ticket.tried))
+    /// it); and whether it is. The work is bounded by the number of members tried, not by that of members.
+    pub(crate) fn pick(&self, ticket: &PickTicket<'_>) -> Option<(Target, bool)> {
+        let online = self.pick_online(ticket).map(|target| (target, true));
+        online.or_else(|| from(&self.offline, ticket.random, ticket.tried).map(|target| (target, false)))
+    }
+
+    pub(crate) fn has_online(&self) -> bool {
+        !self.online.is_empty()
     }
 
     fn pick_online(&self, ticket: &PickTicket<'_>) -> Option<Target> {
@@ -195,7 +200,7 @@ mod tests {
         PickTicket { shard: 0, topic_hash: 11, client_hash: 22, random: 33, tried: &[] };
 
     fn slots(group: &Group, tickets: impl IntoIterator<Item = PickTicket<'static>>) -> Vec<u32> {
-        tickets.into_iter().map(|ticket| group.pick(&ticket).unwrap().subscriber.slot).collect()
+        tickets.into_iter().map(|ticket| group.pick(&ticket).unwrap().0.subscriber.slot).collect()
     }
 
     #[test]
@@ -263,7 +268,7 @@ mod tests {
             group.set_online(target(0, 4).subscriber, false);
             for random in 0..50 {
                 let picked = group.pick(&PickTicket { random, tried: &tried, ..TICKET }).unwrap();
-                assert_eq!(picked.subscriber.slot, 5, "{strategy:?}");
+                assert_eq!((picked.0.subscriber.slot, picked.1), (5, true), "{strategy:?}");
             }
         }
     }

@@ -450,6 +450,7 @@ impl<T: Send> Shard<T> {
             for index in 0..resident.session.subscriptions.len() {
                 self.set_online(session, index, true);
             }
+            self.wake_pools();
         }
         self.clients += 1;
         let profile = self.profiles.profile(entrant.profile);

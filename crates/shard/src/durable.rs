@@ -1,7 +1,7 @@
 //! What has to outlast the process: the changes of a turn go to the store as one batch, and acknowledgements that promise them
 //! wait for its answer. Reading goes on meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use breakwater_contract::store::{
@@ -42,6 +42,8 @@ pub(crate) struct Durable {
     pub(crate) kept: KeptMessages,
     /// The message that is being delivered.
     pub(crate) keeping: Keeping,
+    /// Pools that were made in the store from here, and in which batch.
+    pub(crate) pools_written: BTreeMap<SessionNumber, u64>,
     /// What sessions have left behind.
     pub(crate) estates: Estates,
     /// Queues of which a part is in the store alone.
@@ -144,6 +146,7 @@ impl Durable {
             names: Names::new(),
             kept: KeptMessages::default(),
             keeping: Keeping::default(),
+            pools_written: BTreeMap::new(),
             estates: Estates::default(),
             tails: Tails::new(),
             tail_waits: Vec::new(),
@@ -202,6 +205,11 @@ impl Durable {
     /// The last batch that was answered.
     pub(crate) fn answered(&self) -> u64 {
         self.answered
+    }
+
+    /// The last batch that was not stored.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Whether one of the batches from this one on was not stored.
@@ -542,6 +550,7 @@ impl<T: Send> Shard<T> {
         self.work_late();
         self.tails_may_go_on();
         self.durable.estates.forget_old(now);
+        self.wake_pools();
         self.estates_may_go_on();
     }
 

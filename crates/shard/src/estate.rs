@@ -11,6 +11,7 @@
 //!   so that it is not to be handed on a second time; an estate is remembered for a second after its end for that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use breakwater_contract::store::{
     Answer, Change, Position, Question, Queued, SessionNumber, SessionRow, StoredSession, Submitted, Wanted,
@@ -25,6 +26,7 @@ use crate::driver::{Driver, ShardId};
 use crate::durable::{NOTE_BYTES, Promise};
 use crate::kept::Place;
 use crate::mail::{Batch, Entry, GroupTry};
+use crate::pool::{Pool, is_pool};
 use crate::route::entry_of;
 use crate::shard::{Shard, later};
 
@@ -33,6 +35,8 @@ const READ_MESSAGES: usize = 64;
 const READ_BYTES: usize = 256 * 1024;
 /// Worked on at a time; the others wait.
 const ACTIVE: usize = 16;
+/// Pools of which it is remembered that the store has them.
+const WRITTEN_MAX: usize = 4096;
 /// For so long it is remembered whose estate it was.
 const REMEMBERED_MS: u64 = 1000;
 
@@ -61,6 +65,15 @@ struct Estate {
     failed: bool,
     /// There is nothing behind the cursor.
     at_end: bool,
+    /// Something came that an answer may not have known.
+    again: bool,
+    /// It is that of a group, and stays.
+    pool: Option<Arc<Pool>>,
+    /// Nobody is there to take it, or nothing is in it.
+    rests: bool,
+    /// Taken out of it in this second.
+    in_second: u32,
+    second: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +105,7 @@ impl Estates {
 
     /// Those that may be worked on.
     fn active(&self) -> Vec<u32> {
-        let left = self.by_id.iter().filter(|(_, estate)| !matches!(estate.step, Step::Over(_)));
+        let left = self.by_id.iter().filter(|(_, estate)| !estate.rests && !matches!(estate.step, Step::Over(_)));
         left.map(|(id, _)| *id).take(ACTIVE).collect()
     }
 
@@ -102,11 +115,23 @@ impl Estates {
         self.by_id.retain(|_, estate| !is_old(estate.step));
     }
 
+    /// A group's, which is filled by all shards.
+    pub(crate) fn add_pool(&mut self, pool: Arc<Pool>) {
+        let mut estate = Estate::new(pool.number, None, Step::Known);
+        estate.filters.push(pool.filter.clone());
+        (estate.rests, estate.pool) = (true, Some(pool));
+        self.add(estate);
+    }
+
     /// Whether an estate had a message that comes for a session which has ended, or will have.
-    pub(crate) fn has(&self, who: Subscriber, position: Position) -> bool {
-        let mut of_one = self.by_id.values().filter(|estate| estate.who == Some(who));
-        position != Position(0)
-            && of_one.any(|estate| !matches!(estate.step, Step::Over(_)) || position <= estate.cursor)
+    pub(crate) fn has(&mut self, who: Subscriber, position: Position) -> bool {
+        let mut of_one = self.by_id.values_mut().filter(|estate| estate.who == Some(who));
+        let Some(estate) = of_one.next().filter(|_| position != Position(0)) else { return false };
+        let is_read = position <= estate.cursor;
+        let is_over = matches!(estate.step, Step::Over(_));
+        // An answer that is under way may not know of it.
+        estate.again |= !is_read && !is_over;
+        is_read || !is_over
     }
 }
 
@@ -114,7 +139,23 @@ impl Estate {
     fn new(number: SessionNumber, who: Option<Subscriber>, step: Step) -> Self {
         let (filters, begun) = (Vec::new(), BTreeSet::new());
         let (cursor, settled) = (Position(0), Position(0));
-        Self { number, who, step, filters, begun, cursor, settled, under_way: 0, failed: false, at_end: false }
+        Self {
+            number,
+            who,
+            step,
+            filters,
+            begun,
+            cursor,
+            settled,
+            under_way: 0,
+            failed: false,
+            at_end: false,
+            again: false,
+            pool: None,
+            rests: false,
+            in_second: 0,
+            second: 0,
+        }
     }
 
     fn know(&mut self, session: StoredSession) {
@@ -126,7 +167,7 @@ impl Estate {
 }
 
 /// The row of an estate: that of a session without a client identifier, which no client has.
-fn row(number: SessionNumber) -> SessionRow {
+pub(crate) fn row(number: SessionNumber) -> SessionRow {
     SessionRow { number, expiry_s: u32::MAX, detached_unix_ms: 1, ..SessionRow::default() }
 }
 
@@ -152,6 +193,13 @@ impl<T: Send> Shard<T> {
 
     /// A start has found an estate.
     pub(crate) fn take_estate_back(&mut self, session: StoredSession) {
+        if is_pool(&session.row) {
+            let Some((filter, ..)) = session.subscriptions.first() else { return };
+            let pool = Arc::new(Pool::new(session.row.number, filter, self.now.0));
+            pool.add(session.tally.messages, session.tally.bytes);
+            self.returning.pools.enter(&pool);
+            return self.durable.estates.add_pool(pool);
+        }
         let mut estate = Estate::new(session.row.number, None, Step::Unknown);
         estate.know(session);
         self.durable.estates.add(estate);
@@ -182,8 +230,13 @@ impl<T: Send> Shard<T> {
             // What was handed over has left the queue.
             (estate.cursor, estate.at_end) = (estate.settled, false);
         }
+        estate.at_end &= !std::mem::take(&mut estate.again);
         estate.settled = estate.cursor;
         let (session, after) = (estate.number, estate.cursor);
+        if estate.at_end && estate.pool.is_some() {
+            estate.rests = true;
+            return;
+        }
         if estate.at_end {
             estate.step = Step::Over(self.now);
             return self.record(Change::RemoveSession(session), 32, false);
@@ -212,6 +265,9 @@ impl<T: Send> Shard<T> {
             Answer::Queue { messages, more } => {
                 estate.at_end = !more;
                 for queued in messages {
+                    if self.nobody_takes(id) {
+                        break;
+                    }
                     self.settle_one(driver, id, queued);
                 }
             }
@@ -221,17 +277,74 @@ impl<T: Send> Shard<T> {
         self.estates_may_go_on();
     }
 
+    /// Whether messages of a pool have to wait: they go to members that are there only.
+    fn nobody_takes(&mut self, id: u32) -> bool {
+        let Some(estate) = self.durable.estates.by_id.get(&id) else { return true };
+        let Some(pool) = estate.pool.clone() else { return false };
+        let is_there = self.someone_is_there(&pool) != Some(false);
+        let (now, most) = (self.now.0, self.options.limits.queue_messages_max / 2);
+        let mut waits = !is_there || pool.is_paused(now);
+        if let Some(estate) = self.durable.estates.by_id.get_mut(&id) {
+            if estate.second != now / 1000 {
+                (estate.second, estate.in_second) = (now / 1000, 0);
+            }
+            waits |= estate.in_second > most;
+            estate.in_second += 1;
+            (estate.rests, estate.at_end) = (waits, estate.at_end && !waits);
+        }
+        waits
+    }
+
+    /// Once a second, and when a member comes: pools with somebody to take what is in them, and those that have come to their end.
+    pub(crate) fn wake_pools(&mut self) {
+        let now = self.now.0;
+        if self.durable.pools_written.len() > WRITTEN_MAX {
+            // They are written once more.
+            self.durable.pools_written.clear();
+        }
+        let resting = |(id, estate): (&u32, &Estate)| Some((*id, estate.pool.clone().filter(|_| estate.rests)?));
+        let pools: Vec<_> = self.durable.estates.by_id.iter().filter_map(resting).collect();
+        for (id, pool) in pools {
+            let there = self.someone_is_there(&pool);
+            let Some(estate) = self.durable.estates.by_id.get_mut(&id) else { continue };
+            if there.is_none() && estate.under_way == 0 && self.returning.pools.strike(&pool, now) {
+                estate.step = Step::Over(self.now);
+                self.durable.pools_written.remove(&pool.number);
+                self.record(Change::RemoveSession(pool.number), 32, false);
+                continue;
+            }
+            if estate.at_end && estate.under_way == 0 && !pool.is_recent(now) {
+                pool.empty();
+            } else if there == Some(true) && !pool.is_paused(now) {
+                (estate.rests, estate.at_end) = (false, false);
+                self.go_on_with_estate(id);
+            }
+        }
+    }
+
+    /// A message of an estate comes to nothing. Those of a pool, which stays, leave it by themselves.
+    fn leave_pool(&mut self, id: u32, position: Position, bytes: usize) {
+        let Some(estate) = self.durable.estates.by_id.get(&id) else { return };
+        let (number, Some(pool)) = (estate.number, &estate.pool) else { return };
+        pool.leave(bytes as u64);
+        self.record(Change::Forget { session: number, messages: vec![position] }, NOTE_BYTES, false);
+    }
+
     /// One message of an estate: to another member, or nowhere.
     fn settle_one<D: Driver<Transport = T>>(&mut self, driver: &mut D, id: u32, queued: Queued) {
         let Some(estate) = self.durable.estates.by_id.get_mut(&id) else { return };
         estate.cursor = queued.position;
         let is_begun = estate.begun.contains(&queued.position);
-        let Some(message) = &queued.message else { return self.counters.bump(Metric::DroppedGone) };
+        let Some(message) = &queued.message else {
+            self.counters.bump(Metric::DroppedGone);
+            return self.leave_pool(id, queued.position, 0);
+        };
         if !queued.terms.shared || is_begun {
             return;
         }
         if message.expires_at().is_some_and(|at| at <= self.now) {
-            return self.drops.count(DropReason::Expired);
+            self.drops.count(DropReason::Expired);
+            return self.leave_pool(id, queued.position, message.byte_len());
         }
         let router = &self.router;
         let groups = estate.filters.iter().filter_map(|text| match parse_filter(text) {
@@ -251,6 +364,7 @@ impl<T: Send> Shard<T> {
             }
         }
         self.counters.bump(Metric::DroppedGone);
+        self.leave_pool(id, queued.position, message.byte_len());
     }
 
     fn hand_over<D: Driver<Transport = T>>(
@@ -263,6 +377,9 @@ impl<T: Send> Shard<T> {
     ) {
         let Some(estate) = self.durable.estates.by_id.get_mut(&id) else { return };
         let number = estate.number;
+        if let Some(pool) = &estate.pool {
+            pool.leave(message.byte_len() as u64);
+        }
         let view = message.view();
         let Target { subscriber, grant } = target;
         let entry = Entry { group: Some(attempt), ..entry_of(&view) };
@@ -322,7 +439,8 @@ mod tests {
         let who = Subscriber { shard: 1, generation: 2, slot: 3 };
         let mut estates = Estates::default();
         estates.add(Estate { cursor: Position(5), ..Estate::new(SessionNumber(1), Some(who), Step::Known) });
-        assert!(estates.has(who, Position(9)) && estates.has(who, Position(5)));
+        assert!(estates.has(who, Position(5)) && !estates.by_id[&1].again);
+        assert!(estates.has(who, Position(9)) && estates.by_id[&1].again, "it is read once more");
         assert!(!estates.has(who, Position(0)), "it is not in the store");
         assert!(!estates.has(Subscriber { slot: 4, ..who }, Position(5)), "another session");
         estates.by_id.values_mut().for_each(|estate| estate.step = Step::Over(Instant(0)));

@@ -4,7 +4,7 @@
 //! crash finds both or neither, so that the client that sends the publish again has it taken once.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::{Change, Position, SessionNumber, Terms, Wanted};
@@ -18,6 +18,7 @@ use crate::durable::{NOTE_BYTES, Promise};
 use crate::inbox::Progress;
 use crate::kept::Place;
 use crate::mail::{Batch, Entry, GroupTry, Mail};
+use crate::pool::Pool;
 use crate::route::{entry_of, grant_of};
 use crate::shard::Shard;
 
@@ -66,6 +67,9 @@ fn overlap(one: &[Wanted], other: &[Wanted]) -> bool {
     let (few, many) = if one.len() < other.len() { (one, other) } else { (other, one) };
     few.iter().any(|wanted| many.binary_search_by_key(&wanted.session, |wanted| wanted.session).is_ok())
 }
+
+/// Batches for each shard, those that the store keeps a message for, and the pools among them.
+type SortedOut = (Vec<(ShardId, Box<Batch>)>, Copies, Vec<Arc<Pool>>);
 
 /// What the store calls the sessions of all shards. Written by the shard of a session when it is made or ends, read by others for
 /// QoS 2 publishes.
@@ -125,7 +129,7 @@ impl<T: Send> Shard<T> {
         let view = self.view_of(slot, topic, publish);
         self.router.matches(self.id, view.topic, &mut self.matches);
         let matches = std::mem::take(&mut self.matches);
-        let (batches, copies) = self.sort_out(&view, &matches);
+        let (batches, copies, pools) = self.sort_out(&view, &matches);
         let mut reason = ReasonCode::Success;
         if matches.is_empty() {
             self.counters.bump(Metric::PublishUnmatched);
@@ -137,7 +141,11 @@ impl<T: Send> Shard<T> {
         self.matches = matches;
 
         let bytes = topic.len() + publish.payload.len() + publish.properties.len();
-        self.make_room((copies.0.len() + 2) * bytes + copies.len() * 2 + 4 * NOTE_BYTES);
+        let of_pools: usize = pools.iter().map(|pool| pool.filter.len() + 8 * NOTE_BYTES).sum();
+        self.make_room((copies.0.len() + 2) * bytes + copies.len() * 2 + 4 * NOTE_BYTES + of_pools);
+        for pool in &pools {
+            self.record_pool(pool);
+        }
         if publish.retain {
             self.retain(&view, session);
         }
@@ -179,9 +187,10 @@ impl<T: Send> Shard<T> {
     }
 
     /// Whom a message goes to: batches for each shard, and those that the store keeps it for.
-    fn sort_out(&mut self, view: &MessageView<'_>, matches: &Matches) -> (Vec<(ShardId, Box<Batch>)>, Copies) {
+    fn sort_out(&mut self, view: &MessageView<'_>, matches: &Matches) -> SortedOut {
         let origin = Subscriber::from_u64(view.origin);
         let (mut batches, mut wanted, mut copies) = (Vec::new(), Vec::new(), Copies::default());
+        let mut pools = Vec::new();
         let mut ids = std::mem::take(&mut self.ids);
         let mut open = None;
         for (index, target) in matches.few.iter().enumerate() {
@@ -213,7 +222,13 @@ impl<T: Send> Shard<T> {
             let random = self.chance();
             let GroupTry { topic_hash, client_hash, .. } = attempt;
             let ticket = PickTicket { shard: self.id, topic_hash, client_hash, random, tried: &[] };
-            let Some(Target { subscriber, grant }) = self.router.pick(*group, &ticket) else { continue };
+            let Some((target, online)) = self.router.pick_present(*group, &ticket) else { continue };
+            if !online && let Some((pool, pooled)) = self.pool_for(view, *group, target) {
+                copies.add(vec![pooled]);
+                pools.push(pool);
+                continue;
+            }
+            let Target { subscriber, grant } = target;
             let entry = Entry { group: Some(attempt), ..entry_of(view) };
             self.open_in(&mut batches, subscriber.shard, entry, view);
             let id = [grant.subscription_id()];
@@ -226,7 +241,7 @@ impl<T: Send> Shard<T> {
             }
         }
         self.ids = ids;
-        (batches, copies)
+        (batches, copies, pools)
     }
 
     fn sort_out_large(

@@ -3,8 +3,8 @@
 use breakwater_contract::Completion;
 use breakwater_contract::store::Position;
 use breakwater_proto::{Message, MessageView, QoS, Split, decode_publish, split};
-use breakwater_router::{Snapshot, Subscriber};
-use breakwater_session::{Delivered, Shared};
+use breakwater_router::{Snapshot, Subscriber, Target};
+use breakwater_session::{Delivered, DropReason, Shared};
 
 use crate::driver::{Driver, ShardId};
 use crate::durable::Promise;
@@ -270,6 +270,14 @@ impl<T: Send> Shard<T> {
                         self.finish_keeping();
                         let tried = self.try_group(driver, attempt, Some(who), &view, entry.receipt);
                         place.passed_on = tried == Tried::Elsewhere;
+                        if tried == Tried::Nobody
+                            && entry.position != Position(0)
+                            && outcome == Some(Delivered::Dropped(DropReason::QueueFull))
+                        {
+                            // It had been taken from those that wait for the group, or stored for it: it waits again.
+                            let target = Target { subscriber: who, grant: routed.grant };
+                            self.put_in_pool(&view, attempt.group, target, true);
+                        }
                     }
                 }
                 place.message = message.copy();

@@ -19,6 +19,7 @@ use crate::driver::Driver;
 use crate::durable::Promise;
 use crate::estate::is_estate;
 use crate::forward::Roster;
+use crate::pool::Pools;
 use crate::shard::{Lasting, NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
 
@@ -60,6 +61,7 @@ pub struct Back {
 pub struct Returning {
     homes: Mutex<Vec<Home>>,
     pub(crate) roster: Roster,
+    pub(crate) pools: Pools,
 }
 
 type Home = (Vec<Back>, Vec<Delayed>);
@@ -76,7 +78,7 @@ impl Returning {
         for (home, delayed) in (0..homes.len()).cycle().zip(delayed) {
             homes[home].1.push(delayed);
         }
-        Self { homes: Mutex::new(homes), roster: Roster::new(shards) }
+        Self { homes: Mutex::new(homes), roster: Roster::new(shards), pools: Pools::default() }
     }
 
     fn take(&self, shard: u16) -> Home {

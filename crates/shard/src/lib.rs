@@ -36,6 +36,7 @@ mod operator;
 mod options;
 mod pace;
 mod papers;
+mod pool;
 mod porch;
 mod profile;
 mod publish;

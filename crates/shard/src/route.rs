@@ -314,7 +314,12 @@ impl<T: Send> Shard<T> {
                 random,
                 tried: tried.as_slice(),
             };
-            let Some(target) = self.router.pick(attempt.group, &ticket) else { return Tried::Nobody };
+            let Some((target, online)) = self.router.pick_present(attempt.group, &ticket) else {
+                return Tried::Nobody;
+            };
+            if !online && tried.count == 0 && self.put_in_pool(view, attempt.group, target, false) {
+                return Tried::Here;
+            }
             if tried.count > 0 {
                 self.counters.bump(Metric::SharedBounced);
             }

@@ -323,7 +323,7 @@ impl Simulation {
                 player.connect(&mut self.scene);
             }
         }
-        let mut quiet = 0;
+        let (mut quiet, mut looked) = (0, false);
         for _ in 0..20_000 {
             let before = self.scene.fingerprint;
             for index in 0..self.players.len() {
@@ -336,6 +336,12 @@ impl Simulation {
             self.follow_events()?;
             self.check_now()?;
             quiet = if self.scene.fingerprint == before { quiet + 1 } else { 0 };
+            if quiet >= 5 && self.scene.world.plan.disk.is_some() && !looked {
+                // What the store has for a group whose members were all away is looked for once a second.
+                looked = true;
+                quiet = 0;
+                self.scene.world.advance(1500);
+            }
             if quiet == 5 {
                 self.connections = self.players.iter().map(|player| u64::from(player.incarnation)).sum();
                 return match self.players.iter().find(|player| player.conn.is_some() && !player.outgoing.is_empty()) {

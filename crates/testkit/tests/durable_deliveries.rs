@@ -391,6 +391,7 @@ impl Game {
     /// Everybody comes and stays until nothing is left to say.
     fn drain(&mut self, broker: &Broker) {
         broker.halt_store(false);
+        let mut quiet = 0;
         for _ in 0..400 {
             for publisher in &mut self.publishers {
                 if publisher.client.is_none() {
@@ -415,7 +416,13 @@ impl Game {
                 && self.subscribers.iter().all(|subscriber| nothing(&subscriber.client))
                 && broker.held_bytes() == 0
             {
-                return;
+                // What waits for the group in the store alone is looked for once a second.
+                quiet += 1;
+                if quiet == 6 {
+                    return;
+                }
+            } else {
+                quiet = 0;
             }
         }
         let under_way: Vec<_> = self.publishers.iter().map(|publisher| publisher.under_way.clone()).collect();

@@ -7,6 +7,7 @@ use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
 use breakwater_testkit::{Broker, Client};
 
 const MESSAGES: usize = 300;
+const BEGUN: &[u8] = b"begun";
 
 fn on(disk: &SimulatedDisk) -> Broker {
     Broker::new().shards(3).on_disk(disk)
@@ -23,13 +24,22 @@ fn names() -> Vec<Vec<u8>> {
     (0..MESSAGES).map(|number| format!("{number:04}").into_bytes()).collect()
 }
 
-/// Messages for the group, more than a queue has in memory, while `first` is its only member.
-fn work_for(broker: &Broker, first: &str, qos: QoS) {
-    join(broker, first, qos);
-    let mut publisher = broker.client("publisher").connect();
+fn publish(broker: &Broker, publisher: &mut Client, qos: QoS) {
     for payload in names() {
-        publisher.publish("work/1", qos, &payload);
+        assert!(!publisher.publish("work/1", qos, &payload).is_error());
     }
+    broker.step();
+}
+
+/// Messages for the group, more than a queue has in memory, while `first` is its only member and takes none. It has begun to get
+/// one, which does not count.
+fn work_for(broker: &Broker, first: &str, qos: QoS) {
+    let mut member = broker.client(first).expiry(3600).receive_maximum(1).connect();
+    member.subscribe("$share/g/work/#", qos);
+    let mut publisher = broker.client("publisher").connect();
+    publisher.publish("work/1", qos, BEGUN);
+    publish(broker, &mut publisher, qos);
+    member.disconnect();
 }
 
 /// All that a client gets, answered.
@@ -39,7 +49,7 @@ fn take(broker: &Broker, client: &mut Client) -> Vec<Vec<u8>> {
     while silent < 4 {
         let more = client.payloads();
         silent = if more.is_empty() { silent + 1 } else { 0 };
-        got.extend(more);
+        got.extend(more.into_iter().filter(|payload| *payload != BEGUN));
         broker.advance(Duration::from_millis(600));
     }
     got
@@ -164,4 +174,86 @@ fn a_power_cut_while_they_are_handed_over_loses_and_repeats_none() {
     }
     println!("{cut} of {seeds} were cut before the session had ended");
     assert!(cut < seeds as usize);
+}
+
+#[test]
+fn the_member_that_comes_back_first_gets_what_came_while_all_were_away() {
+    for (qos, lasting) in [QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().flat_map(|qos| [(qos, false), (qos, true)]) {
+        for first in 0..3 {
+            let disk = SimulatedDisk::new();
+            let broker = on(&disk);
+            let ids: Vec<String> = (0..3).map(|shard| broker.id_at(shard, "member")).collect();
+            ids.iter().for_each(|id| join(&broker, id, qos));
+            let mut publisher = broker.client("publisher").expiry(if lasting { 100 } else { 0 }).connect();
+            publish(&broker, &mut publisher, qos);
+            // A power cut in between changes nothing.
+            let broker = if first == 1 { on(&disk.after(Crash::Nothing)) } else { broker };
+            let mut got = take(&broker, &mut resume(&broker, &ids[first]));
+            got.sort();
+            assert_eq!(got, names(), "{qos:?} {lasting} {first}");
+            for id in &ids {
+                assert_eq!(take(&broker, &mut resume(&broker, id)), Vec::<Vec<u8>>::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_member_gets_what_waits_for_its_group() {
+    let disk = SimulatedDisk::new();
+    let broker = on(&disk);
+    join(&broker, "away", QoS::AtLeastOnce);
+    publish(&broker, &mut broker.client("publisher").connect(), QoS::AtLeastOnce);
+    let mut new = broker.client("new").connect();
+    new.subscribe("$share/g/work/#", QoS::AtLeastOnce);
+    let mut got = take(&broker, &mut new);
+    got.sort();
+    assert_eq!(got, names());
+}
+
+#[test]
+fn what_a_group_waits_for_is_gone_with_its_last_member() {
+    let disk = SimulatedDisk::new();
+    let broker = on(&disk);
+    join(&broker, "only", QoS::AtLeastOnce);
+    publish(&broker, &mut broker.client("publisher").connect(), QoS::AtLeastOnce);
+    drop(broker.client("only").connect());
+    (0..70).for_each(|_| broker.advance(Duration::from_secs(1)));
+    let mut new = broker.client("new").connect();
+    new.subscribe("$share/g/work/#", QoS::AtLeastOnce);
+    assert_eq!(take(&broker, &mut new), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_pool_that_is_full_leaves_the_rest_to_members_that_are_away() {
+    let disk = SimulatedDisk::new();
+    let broker = Broker::with(|options, _| options.limits.queue_messages_max = 200).shards(3).on_disk(&disk);
+    join(&broker, "away", QoS::AtLeastOnce);
+    publish(&broker, &mut broker.client("publisher").connect(), QoS::AtLeastOnce);
+    let mut got = take(&broker, &mut resume(&broker, "away"));
+    got.sort();
+    assert_eq!(got, names());
+}
+
+#[test]
+fn a_power_cut_while_a_group_gets_what_waited_loses_and_repeats_none() {
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new();
+        let broker = on(&disk).seed(seed);
+        let ids: Vec<String> = (0..3).map(|shard| broker.id_at(shard, "member")).collect();
+        ids.iter().for_each(|id| join(&broker, id, QoS::ExactlyOnce));
+        let mut publisher = broker.client("publisher").expiry(if seed % 2 == 0 { 100 } else { 0 }).connect();
+        publish(&broker, &mut publisher, QoS::ExactlyOnce);
+        broker.advance(Duration::from_secs(2));
+        disk.set_faults(vec![Fault { first: disk.steps() + seed, steps: u64::MAX / 2, kind: FaultKind::Power }]);
+        let _takes_none = broker.client(&ids[(seed % 3) as usize]).expiry(3600).receive_maximum(1).resume().start();
+        broker.advance(Duration::from_millis(1500));
+        disk.set_faults(Vec::new());
+        let crash = if seed % 2 == 0 { Crash::Scattered(seed) } else { Crash::Torn(seed) };
+        let broker = on(&disk.after(crash)).seed(seed);
+        let mut members: Vec<Client> = ids.iter().map(|id| resume(&broker, id)).collect();
+        let mut got: Vec<Vec<u8>> = members.iter_mut().flat_map(|member| take(&broker, member)).collect();
+        got.sort();
+        assert_eq!(got, names(), "seed {seed}");
+    }
 }
