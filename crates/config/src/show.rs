@@ -127,7 +127,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let first =
             "mqtt.max_qos = 0        # BREAKWATER_MQTT__MAX_QOS; shadows 1 (/etc/b/b.toml:1:6); shadows 2 (default)";
-        assert_eq!(lines, [first, "queue.max_messages = 5  # --set; shadows 1000 (default)"]);
+        assert_eq!(lines, [first, "queue.max_messages = 5  # --set; shadows 10000 (default)"]);
         assert!(show(&resolved, None, true).lines().count() > 200);
         let under = show(&resolved, Some("listeners.tcp"), false);
         assert!(under.lines().all(|line| line.starts_with("listeners.tcp.default.")) && under.lines().count() > 40);

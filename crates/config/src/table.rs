@@ -178,7 +178,7 @@ table! {
     "Longest session expiry that a 5.0 client may ask for; it is told when it gets less.",
     limits |limits, value| limits.session_expiry_max_s = secs(value) as u32;
 
-"queue.max_messages", count(0, NEVER), "1000", NewConnections,
+"queue.max_messages", count(0, NEVER), "10000", NewConnections,
     "Messages that wait for one slow or offline client.",
     limits |limits, value| limits.queue_messages_max = value.number() as u32;
 "queue.max_bytes", bytes(0, NEVER), "8MB", NewConnections,

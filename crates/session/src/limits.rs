@@ -79,7 +79,7 @@ impl Default for Limits {
             awaiting_release_max: 4096,
             inflight_max: 32,
             inflight_bytes_max: 4 << 20,
-            queue_messages_max: 1000,
+            queue_messages_max: 10_000,
             queue_bytes_max: 8 * 1024 * 1024,
             queue_age_max_s: 0,
             queue_memory_messages: 128,
