@@ -60,4 +60,4 @@ fn what_was_acknowledged_is_there_after_any_number_of_kills() {
 }
 
 /// Highest QoS of messages that are not retained, and come over a kill.
-const QOS: u64 = 1;
+const QOS: u64 = 2;
