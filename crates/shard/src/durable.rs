@@ -410,7 +410,8 @@ impl<T: Send> Shard<T> {
 
     /// At the end of a turn: what hurries goes to the store, and what it did not take is answered.
     pub(crate) fn settle_durable<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
-        if self.durable.due <= self.now || (self.stopping && !self.durable.changes.is_empty()) {
+        let any = !self.durable.changes.is_empty() || !self.durable.forgets.is_empty();
+        if self.durable.due <= self.now || (self.stopping && any) {
             self.submit();
         }
         for promise in std::mem::take(&mut self.durable.broken) {

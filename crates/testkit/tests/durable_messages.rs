@@ -479,6 +479,37 @@ fn what_is_acknowledged_is_forgotten_within_a_second() {
 }
 
 #[test]
+fn what_is_acknowledged_does_not_come_again_after_a_stop() {
+    for (qos, home) in ACKNOWLEDGED.into_iter().flat_map(|qos| HOMES.map(|home| (qos, home))) {
+        let disk = SimulatedDisk::new();
+        let broker = on(&disk);
+        let id = broker.id_at(home, "listener");
+        let mut listener = lasting(&broker, &id, "t", qos);
+        broker.client(&broker.id_at(0, "publisher")).connect().publish("t", qos, b"m");
+        assert_eq!(listener.payloads(), [b"m"]);
+        // At once: nobody waits until it is stored.
+        broker.shutdown();
+        broker.step();
+        assert_eq!(found(&after(&disk), &id), [[0; 0]; 0], "{qos:?}");
+    }
+    // Nothing else is left to store.
+    let disk = SimulatedDisk::new();
+    let broker = on(&disk);
+    let mut listener = lasting(&broker, "listener", "t", QoS::AtLeastOnce);
+    let mut publisher = broker.client("publisher").connect();
+    broker.halt_store(true);
+    publisher.send_publish("t", QoS::AtLeastOnce, false, b"m");
+    assert_eq!(listener.payloads(), [b"m"]);
+    listener.disconnect();
+    broker.advance(SECOND);
+    broker.halt_store(false);
+    broker.step();
+    broker.shutdown();
+    broker.step();
+    assert_eq!(found(&after(&disk), "listener"), [[0; 0]; 0]);
+}
+
+#[test]
 fn qos_0_that_waits_is_in_memory_only() {
     let disk = SimulatedDisk::new();
     let broker = Broker::with(|options, _| options.limits.queue_qos0 = true).shards(2).on_disk(&disk);

@@ -127,7 +127,7 @@ fn values_are_shown_and_explained_with_their_source() {
         lines[0].starts_with("mqtt.max_qos = 0") && lines[0].contains("BREAKWATER_MQTT__MAX_QOS; shadows 1"),
         "{lines:?}"
     );
-    assert!(lines[1].contains("--set; shadows 1000 (default)"), "{lines:?}");
+    assert!(lines[1].contains("--set; shadows 10000 (default)"), "{lines:?}");
     let text = site.run(&["config", "explain", "mqtt.max_qos"]).lines.join("\n");
     assert!(text.contains("b.toml:1:6") && text.contains("BREAKWATER_MQTT__MAX_QOS='1'"), "{text}");
 }
