@@ -36,7 +36,7 @@ pub struct RewriteRule {
     pub destination: Box<str>,
 }
 
-/// Rules, checked and compiled. Shared by all listeners; each shard makes a [`Rewriter`] of its own from it.
+/// Rules, checked and compiled. Shared by all listeners; each shard makes a rewriter of its own from it.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
     rules: Vec<Rule>,
