@@ -91,6 +91,13 @@ impl PackedGrant {
         self.subscription_id
     }
 
+    /// The same as a list: of one or none.
+    #[inline]
+    #[must_use]
+    pub fn subscription_ids(&self) -> &[u32] {
+        if self.subscription_id == 0 { &[] } else { core::slice::from_ref(&self.subscription_id) }
+    }
+
     pub const fn unpack(self) -> Grant {
         Grant {
             qos: self.qos(),

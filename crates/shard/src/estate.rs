@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use breakwater_contract::store::{
-    Answer, Change, Position, Question, Queued, SessionNumber, SessionRow, StoredSession, Submitted, Wanted,
+    Answer, Change, Position, Question, Queued, SessionNumber, SessionRow, StoredSession, Submitted,
 };
 use breakwater_contract::{Metric, Token};
 use breakwater_proto::{FilterKind, Instant, Message, parse_filter};
@@ -385,8 +385,7 @@ impl<T: Send> Shard<T> {
         let entry = Entry { group: Some(attempt), ..entry_of(&view) };
         let (mut batches, mut wanted) = (Vec::new(), Vec::new());
         self.open_in(&mut batches, subscriber.shard, entry, &view);
-        let subscription_id = [grant.subscription_id()];
-        let ids = if subscription_id[0] == 0 { &[][..] } else { &subscription_id[..] };
+        let ids = grant.subscription_ids();
         let is_wanted = self.want(&view, subscriber, grant, (ids, true), &mut wanted);
         if let Some((_, batch)) = batches.last_mut() {
             batch.add_target(subscriber, grant, &[]);
@@ -402,7 +401,6 @@ impl<T: Send> Shard<T> {
         // One holder is the batch, the other one what is handed over.
         let kept = self.durable.kept.open(Place::Unknown);
         self.durable.kept.hold(kept);
-        let wanted: Vec<Wanted> = wanted;
         let change = Change::Message { message: message.clone(), unix_ms, sessions: wanted };
         self.record_message(change, kept, bytes);
         self.record_along(forget, NOTE_BYTES, true);

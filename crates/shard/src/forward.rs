@@ -231,8 +231,7 @@ impl<T: Send> Shard<T> {
             let Target { subscriber, grant } = target;
             let entry = Entry { group: Some(attempt), ..entry_of(view) };
             self.open_in(&mut batches, subscriber.shard, entry, view);
-            let id = [grant.subscription_id()];
-            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            let ids = grant.subscription_ids();
             let mut wanted = Vec::new();
             self.want(view, subscriber, grant, (ids, true), &mut wanted);
             if let Some((_, batch)) = batches.last_mut() {
@@ -256,8 +255,7 @@ impl<T: Send> Shard<T> {
         let (mut wanted, mut at) = (Vec::new(), 0);
         snapshot.walk(&mut at, usize::MAX, |Target { subscriber, grant }| {
             if subscriber != origin || !grant.no_local() {
-                let id = [grant.subscription_id()];
-                let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+                let ids = grant.subscription_ids();
                 self.want(view, subscriber, grant, (ids, false), &mut wanted);
             }
         });

@@ -324,8 +324,7 @@ impl<T: Send> Shard<T> {
                     self.keep_at(entry.position);
                 }
                 for target in &walked {
-                    let id = [target.grant.subscription_id()];
-                    let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+                    let ids = target.grant.subscription_ids();
                     self.deliver_one(&mut message, target.subscriber, target.grant, ids, false);
                 }
                 place.message = message.copy();

@@ -237,11 +237,10 @@ impl<T: Send> Shard<T> {
         }
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut shared = Shared::owned(message, &mut encoded);
-        let id = [grant.subscription_id()];
         let delivery = Delivery {
             qos: message.view().qos.min(grant.qos()),
             retain: true, // [MQTT3-3.3.1-8]
-            subscription_ids: if id[0] == 0 { &[] } else { &id },
+            subscription_ids: grant.subscription_ids(),
             shared: false,
             kept: Kept::default(),
         };

@@ -330,8 +330,7 @@ impl<T: Send> Shard<T> {
             }
             let mut encoded = std::mem::take(&mut self.encoded);
             let mut shared = Shared::borrowed(*view, &mut encoded);
-            let id = [target.grant.subscription_id()];
-            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            let ids = target.grant.subscription_ids();
             let outcome = self.deliver_one(&mut shared, who, target.grant, ids, true);
             self.encoded = encoded;
             match outcome {

@@ -174,8 +174,7 @@ impl<T: Send> Shard<T> {
             let message = Message::new(&sys_view(&topic, &value), &mut self.building);
             let mut encoded = std::mem::take(&mut self.encoded);
             let mut shared = Shared::owned(&message, &mut encoded);
-            let id = [grant.subscription_id()];
-            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            let ids = grant.subscription_ids();
             let delivery =
                 Delivery { qos: QoS::AtMostOnce, retain: true, subscription_ids: ids, ..Delivery::default() };
             self.deliver_as(&mut shared, who, delivery);
