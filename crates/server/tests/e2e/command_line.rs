@@ -59,7 +59,7 @@ impl Client {
     /// A retained message behind the filters in the same packet tells when that is so: the tools don't, as long as they
     /// write into a pipe.
     fn listen(&self, flags: &[&str]) -> Program {
-        self.publish(&["-t", "ready", "-r", "-m", "ready"]);
+        self.publish(&["-t", "ready", "-q", "1", "-r", "-m", "ready"]);
         let mut all = flags.to_vec();
         all.extend(["-F", "%t|%q|%r|%p", "-t", "ready"]);
         let listener = self.subscribe(&all);
