@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use breakwater_proto::{Ack, Connect, ForwardProperties, Instant, MessageView, Publish, QoS, ReasonCode, Version};
-use breakwater_session::{Delivery, Drops, Env, Limits, Link, Note, Session, Shared, Spill, Terms};
+use breakwater_session::{Delivery, Env, Limits, Link, Report, Session, Shared, Terms};
 
 type Scenario = (&'static str, u32, fn(u32));
 
@@ -39,8 +39,7 @@ struct Bench {
     link: Link,
     limits: Limits,
     out: Vec<u8>,
-    drops: Drops,
-    notes: Vec<Note>,
+    report: Report,
     scratch: Vec<u8>,
     encoded: Vec<u8>,
 }
@@ -56,8 +55,7 @@ impl Bench {
             link: Link::new(&terms, &limits),
             limits,
             out: Vec::with_capacity(64 * 1024),
-            drops: Drops::default(),
-            notes: Vec::new(),
+            report: Report::default(),
             scratch: Vec::with_capacity(1024),
             encoded: Vec::with_capacity(1024),
         }
@@ -66,14 +64,14 @@ impl Bench {
     fn deliver(&mut self, qos: QoS) {
         let mut shared = Shared::borrowed(black_box(view()), &mut self.encoded);
         let delivery = Delivery { qos, retain: false, subscription_ids: &[], ..Delivery::default() };
-        let mut env = env(&self.limits, &mut self.out, &mut self.drops, &mut self.notes, &mut self.scratch);
+        let mut env = env(&self.limits, &mut self.out, &mut self.report, &mut self.scratch);
         black_box(self.session.deliver(Some(&mut self.link), &mut shared, &delivery, &mut env));
         self.flush();
     }
 
     fn answer(&mut self, qos: QoS, id: u16) {
         let ack = black_box(Ack::new(id, ReasonCode::Success));
-        let mut env = env(&self.limits, &mut self.out, &mut self.drops, &mut self.notes, &mut self.scratch);
+        let mut env = env(&self.limits, &mut self.out, &mut self.report, &mut self.scratch);
         if qos == QoS::AtLeastOnce {
             black_box(self.session.on_puback(&mut self.link, &ack, &mut env));
         } else {
@@ -84,7 +82,7 @@ impl Bench {
     }
 
     fn pump(&mut self) {
-        let mut env = env(&self.limits, &mut self.out, &mut self.drops, &mut self.notes, &mut self.scratch);
+        let mut env = env(&self.limits, &mut self.out, &mut self.report, &mut self.scratch);
         black_box(self.session.pump(&mut self.link, &mut env));
         self.flush();
     }
@@ -121,14 +119,8 @@ impl Bench {
     }
 }
 
-fn env<'a>(
-    limits: &'a Limits,
-    out: &'a mut Vec<u8>,
-    drops: &'a mut Drops,
-    notes: &'a mut Vec<Note>,
-    scratch: &'a mut Vec<u8>,
-) -> Env<'a> {
-    Env { now: Instant(1_000_000), limits, out, room: 1 << 20, drops, notes, spill: Spill::default(), scratch }
+fn env<'a>(limits: &'a Limits, out: &'a mut Vec<u8>, report: &'a mut Report, scratch: &'a mut Vec<u8>) -> Env<'a> {
+    Env { now: Instant(1_000_000), limits, out, room: 1 << 20, report, scratch }
 }
 
 fn view() -> MessageView<'static> {
@@ -179,7 +171,7 @@ fn fan_out(times: u32) {
         let mut shared = Shared::borrowed(black_box(view()), &mut bench.encoded);
         let delivery = Delivery { qos: QoS::AtMostOnce, retain: false, subscription_ids: &[], ..Delivery::default() };
         for _ in 0..1000 {
-            let mut env = env(&bench.limits, &mut bench.out, &mut bench.drops, &mut bench.notes, &mut bench.scratch);
+            let mut env = env(&bench.limits, &mut bench.out, &mut bench.report, &mut bench.scratch);
             black_box(bench.session.deliver(Some(&mut bench.link), &mut shared, &delivery, &mut env));
             bench.out.clear();
         }
@@ -211,7 +203,7 @@ fn resume(times: u32) {
     (0..1000).for_each(|_| bench.deliver(QoS::AtLeastOnce));
     for _ in 0..times {
         bench.out.clear();
-        let mut env = env(&bench.limits, &mut bench.out, &mut bench.drops, &mut bench.notes, &mut bench.scratch);
+        let mut env = env(&bench.limits, &mut bench.out, &mut bench.report, &mut bench.scratch);
         black_box(bench.session.resume(&mut bench.link, &mut env));
     }
 }

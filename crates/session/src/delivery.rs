@@ -14,11 +14,7 @@ pub struct Env<'a> {
     /// Bytes that may still be appended to `out`; goes down with each packet. Beyond it QoS 0 is dropped and QoS 1 and 2
     /// stay queued. One packet into an empty `out` is always allowed, or a packet larger than the bound would never leave.
     pub room: usize,
-    pub drops: &'a mut Drops,
-    /// What the store has to be told; in order.
-    pub notes: &'a mut Vec<Note>,
-    /// Where a message waits that the store has.
-    pub spill: Spill,
+    pub report: &'a mut Report,
     /// Scratch for building a [`Message`]; its content means nothing between calls.
     pub scratch: &'a mut Vec<u8>,
 }
@@ -32,12 +28,12 @@ impl Env<'_> {
 
     #[inline]
     pub(crate) fn drop_for(&mut self, reason: DropReason) {
-        self.drops.count(reason);
+        self.report.drops.count(reason);
     }
 
     #[inline]
     pub(crate) fn drop_pending(&mut self, reason: DropReason, pending: &Pending) {
-        self.drops.count(reason);
+        self.report.drops.count(reason);
         self.forget(pending.kept());
     }
 
@@ -45,9 +41,17 @@ impl Env<'_> {
     #[inline]
     pub(crate) fn forget(&mut self, kept: Kept) {
         if kept != Kept::default() {
-            self.notes.push(Note::Forgotten(kept));
+            self.report.notes.push(Note::Forgotten(kept));
         }
     }
+}
+
+/// What calls leave behind for the shard. One reference in [`Env`]: each costs an instruction per delivery.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub drops: Drops,
+    /// What the store has to be told; in order.
+    pub notes: Vec<Note>,
 }
 
 /// Where a message waits that the store has.
@@ -105,6 +109,8 @@ pub struct Delivery<'a> {
     pub shared: bool,
     /// What the store calls it, if it is to outlast the process.
     pub kept: Kept,
+    /// Where it waits, if it has to.
+    pub spill: Spill,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ mod terms;
 mod tests;
 
 pub use acks::AckTicket;
-pub use delivery::{Delivered, Delivery, DropReason, Drops, Env, Kept, Note, Pumped, Shared, Spill};
+pub use delivery::{Delivered, Delivery, DropReason, Drops, Env, Kept, Note, Pumped, Report, Shared, Spill};
 pub use inbound::{Received, check_publish};
 pub use limits::{Limits, QueueFull, Versions};
 pub use link::Link;

@@ -78,9 +78,9 @@ impl Session {
                 let (refused, kept) = (ack.reason.is_error(), pending.kept()); // then it is over [MQTT-4.4.0-2] [MQTT-4.8.2-6]
                 let is_kept = kept != Kept::default();
                 if is_kept && refused {
-                    env.notes.extend([Note::Forgotten(kept), Note::Finished { packet_id: id }]);
+                    env.report.notes.extend([Note::Forgotten(kept), Note::Finished { packet_id: id }]);
                 } else if is_kept {
-                    env.notes.push(Note::Received { packet_id: id, kept });
+                    env.report.notes.push(Note::Received { packet_id: id, kept });
                     waits = true;
                 }
                 (if refused { Acked::Finished } else { Acked::Released }, ReasonCode::Success)
@@ -114,7 +114,7 @@ impl Session {
         match outbound.inflight.get(ack.packet_id) {
             Some(Entry::Released { kept, waits: false }) => {
                 if *kept {
-                    env.notes.push(Note::Finished { packet_id: ack.packet_id });
+                    env.report.notes.push(Note::Finished { packet_id: ack.packet_id });
                 }
                 outbound.inflight.finish(ack.packet_id);
                 Acked::Finished
@@ -433,7 +433,7 @@ impl Session {
             env.drop_pending(reason, &first);
         }
         let pending = Pending::new(message.message(env.scratch).clone(), delivery);
-        let (limits, spill) = (env.limits, (env.spill, env.now));
+        let (limits, spill) = (env.limits, (delivery.spill, env.now));
         let pushed = queue.push(pending, limits, spill, |displaced| {
             env.drop_for(DropReason::QueueFull);
             env.forget(displaced.map_or(Kept::default(), |displaced| displaced.kept()));
@@ -475,7 +475,7 @@ fn resend(inflight: &mut Inflight, link: &mut Link, env: &mut Env<'_>, pumped: &
                     Fit::TooLarge => {
                         env.drop_pending(DropReason::TooLarge, pending); // [MQTT-3.1.2-25]
                         if pending.kept() != Kept::default() && pending.qos() == QoS::ExactlyOnce {
-                            env.notes.push(Note::Finished { packet_id: id });
+                            env.report.notes.push(Note::Finished { packet_id: id });
                         }
                         inflight.finish(id);
                         continue;
@@ -564,7 +564,7 @@ fn line_up_queued(outbound: &mut Outbound, next_id: &mut u16, link: &Link, env: 
     let packet_id = *next_id;
     if pending.qos() == QoS::ExactlyOnce {
         pending.set_waits(true);
-        env.notes.push(Note::Begun { packet_id, kept });
+        env.report.notes.push(Note::Begun { packet_id, kept });
     }
     inflight.line_up(packet_id, pending);
     *next_id = advance(packet_id, 1);
@@ -622,21 +622,20 @@ fn write_shared(
 /// Writes a message from the session's own copy.
 fn write_pending(link: &mut Link, pending: &Pending, packet_id: u16, dup: bool, env: &mut Env<'_>) -> Fit {
     let view = pending.message.view();
-    pending.with_subscription_ids(|subscription_ids| {
-        let publish = OutPublish {
-            dup: dup && pending.qos() != QoS::AtMostOnce,
-            qos: pending.qos(),
-            retain: pending.retain(),
-            packet_id,
-            topic: view.topic,
-            topic_alias: 0,
-            expiry: expiry(view.expires_at, env.now),
-            subscription_ids,
-            properties: view.properties,
-            payload: view.payload,
-        };
-        write(link, publish, env)
-    })
+    let mut one = 0;
+    let publish = OutPublish {
+        dup: dup && pending.qos() != QoS::AtMostOnce,
+        qos: pending.qos(),
+        retain: pending.retain(),
+        packet_id,
+        topic: view.topic,
+        topic_alias: 0,
+        expiry: expiry(view.expires_at, env.now),
+        subscription_ids: pending.subscription_ids(&mut one),
+        properties: view.properties,
+        payload: view.payload,
+    };
+    write(link, publish, env)
 }
 
 /// Encodes a PUBLISH into the out buffer if it has room and the client takes packets of that size.

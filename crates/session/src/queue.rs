@@ -88,13 +88,14 @@ impl Pending {
         self.kept = if waits { self.kept | WAITS } else { self.kept & !WAITS };
     }
 
+    /// `one`: where a single identifier is put, so that it can be lent.
     #[inline]
-    pub(crate) fn with_subscription_ids<R>(&self, write: impl FnOnce(&[u32]) -> R) -> R {
-        match (&self.more_ids, self.terms >> ID_AT) {
-            (Some(more), _) => write(more),
-            (None, 0) => write(&[]),
-            (None, one) => write(&[one]),
+    pub(crate) fn subscription_ids<'a>(&'a self, one: &'a mut u32) -> &'a [u32] {
+        if let Some(more) = &self.more_ids {
+            return more;
         }
+        *one = self.terms >> ID_AT;
+        if *one == 0 { &[] } else { std::slice::from_ref(one) }
     }
 
     /// Bytes that this record keeps alive. A message that several sessions hold counts in each of them.
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_record_knows_its_identifiers_and_its_bytes() {
-        let ids = |pending: &Pending| pending.with_subscription_ids(<[u32]>::to_vec);
+        let ids = |pending: &Pending| pending.subscription_ids(&mut 0).to_vec();
         let plain = pending(10, 0, QoS::AtLeastOnce);
         assert_eq!((ids(&plain), plain.bytes()), (vec![], 32 + plain.message.byte_len()));
         let one = pending(10, 1, QoS::AtLeastOnce);
@@ -345,6 +346,7 @@ mod tests {
             subscription_ids: &[268_435_455],
             shared: true,
             kept: Kept(WAITS - 1),
+            spill: Spill::default(),
         };
         let mut full = Pending::new(plain.message, &delivery);
         full.set_waits(true);

@@ -6,7 +6,7 @@ use breakwater_proto::{
     Auth, Connect, Instant, Packet, ReasonCode, Split, UserProperties, Version, Violation, decode, split,
 };
 use breakwater_router::FilterId;
-use breakwater_session::{ConnAckFacts, Env, Link, Session, Spill, Terms, refuse};
+use breakwater_session::{ConnAckFacts, Env, Link, Session, Terms, refuse};
 
 use crate::conn::{Admission, Cause, NONE, Phase, hold, mark};
 use crate::driver::{Driver, Event};
@@ -500,9 +500,7 @@ impl<T: Send> Shard<T> {
                 limits: self.profiles.limits(entrant.profile),
                 room,
                 out: &mut conn.out,
-                drops: &mut self.drops,
-                notes: &mut self.notes,
-                spill: Spill::default(),
+                report: &mut self.report,
                 scratch: &mut self.building,
             };
             if !conn.flags.marks.has(mark::METERED) {

@@ -34,7 +34,7 @@ impl<T: Send> Shard<T> {
             retain: view.retain && grant.retain_as_published(),
             subscription_ids,
             shared,
-            kept: Kept::default(),
+            ..Delivery::default()
         };
         self.deliver_as(message, to, delivery)
     }
@@ -43,30 +43,61 @@ impl<T: Send> Shard<T> {
         &mut self,
         message: &mut Shared<'_>,
         to: Subscriber,
+        delivery: Delivery<'_>,
+    ) -> Option<Delivered> {
+        if delivery.qos == QoS::AtMostOnce || !self.durable.is_on() {
+            return self.give(message, to, &delivery);
+        }
+        self.deliver_kept(message, to, delivery)
+    }
+
+    /// What the store has, or will have, if the session is one of its own.
+    fn deliver_kept(
+        &mut self,
+        message: &mut Shared<'_>,
+        to: Subscriber,
         mut delivery: Delivery<'_>,
     ) -> Option<Delivered> {
+        let room = self.queue_room();
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let (slot, profile, number) = (resident.conn, resident.profile, resident.number());
+        let (slot, number) = (resident.conn, resident.number());
+        if number == SessionNumber::default() {
+            return self.give(message, to, &delivery);
+        }
         if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
             return None;
         }
-        let queued = resident.session.queue_bytes();
-        let starved = self.is_starved(slot, queued);
-        let mut spill = if starved { Spill::Always } else { Spill::WhenMany };
-        let is_kept = delivery.qos != QoS::AtMostOnce && number != SessionNumber::default();
-        if is_kept {
-            delivery.kept = self.kept_name(message);
-            match self.comes_kept(to.slot) {
-                None => {}
-                Some(Comes::Read) => return Some(Delivered::Behind),
-                Some(Comes::Behind) => spill = Spill::Always,
-                Some(Comes::New) => spill = Spill::Never,
-            }
+        if room.is_short(slot, resident.session.queue_bytes()) {
+            delivery.spill = Spill::Always;
         }
-        let resident = self.sessions.get_mut(to.slot)?;
+        delivery.kept = self.kept_name(message);
+        match self.comes_kept(to.slot) {
+            None => {}
+            Some(Comes::Read) => return Some(Delivered::Behind),
+            Some(Comes::Behind) => delivery.spill = Spill::Always,
+            Some(Comes::New) => delivery.spill = Spill::Never,
+        }
+        let delivered = self.give(message, to, &delivery)?;
+        self.kept_delivered(to.slot, number, message, &delivery, delivered);
+        Some(delivered)
+    }
+
+    fn give(&mut self, message: &mut Shared<'_>, to: Subscriber, delivery: &Delivery<'_>) -> Option<Delivered> {
+        let is_kept = delivery.kept != Kept::default();
+        let room = self.queue_room();
+        let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
+            self.counters.bump(Metric::DroppedGone);
+            return None;
+        };
+        let (slot, profile) = (resident.conn, resident.profile);
+        if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
+            return None;
+        }
+        // What the store has waits there.
+        let starved = !is_kept && room.is_short(slot, resident.session.queue_bytes());
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };
         let mut metered = false;
         let (link, out, room) = match conn {
@@ -88,47 +119,43 @@ impl<T: Send> Shard<T> {
         };
         let mut env = Env {
             now: self.now,
-            limits: if starved && !is_kept { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
+            limits: if starved { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
             room,
             out,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill,
+            report: &mut self.report,
             scratch: &mut self.building,
         };
-        let delivered = resident.session.deliver(link, message, &delivery, &mut env);
-        if is_kept {
-            self.kept_delivered(to.slot, number, message, &delivery, delivered);
-        } else if !self.notes.is_empty() {
-            self.settle_notes(to.slot);
-        }
+        let delivered = resident.session.deliver(link, message, delivery, &mut env);
         if metered {
             self.meter_delivery(slot, delivered);
         }
-        self.after_delivery(to.slot, slot, delivered);
-        Some(delivered)
-    }
-
-    #[inline]
-    fn after_delivery(&mut self, session: u32, slot: u32, delivered: Delivered) {
         match delivered {
             Delivered::Sent => {
                 self.counters.bump(Metric::PublishSent);
                 self.mark_dirty(slot);
             }
             Delivered::Queued | Delivered::Behind | Delivered::Dropped(_) => {
-                if delivered == Delivered::Queued {
-                    self.account(session);
+                if !is_kept {
+                    self.settle_notes(to.slot);
                 }
-                let Some(conn) = self.conns.get_mut(slot) else { return };
-                if !conn.out.is_empty() {
-                    // It may be queued for want of room only: the flush that makes room goes on with it.
-                    conn.flags.pump = true;
-                } else if conn.out.capacity() > 0 {
-                    let out = std::mem::take(&mut conn.out);
-                    self.pool.give(out);
-                }
+                self.after_waiting(to.slot, slot, delivered);
             }
+        }
+        Some(delivered)
+    }
+
+    /// A message that did not go out.
+    fn after_waiting(&mut self, session: u32, slot: u32, delivered: Delivered) {
+        if delivered == Delivered::Queued {
+            self.account(session);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if !conn.out.is_empty() {
+            // It may be queued for want of room only: the flush that makes room goes on with it.
+            conn.flags.pump = true;
+        } else if conn.out.capacity() > 0 {
+            let out = std::mem::take(&mut conn.out);
+            self.pool.give(out);
         }
     }
 

@@ -328,14 +328,14 @@ impl<T: Send> Shard<T> {
 
     /// What a session has noted in a call, in order.
     pub(crate) fn settle_notes(&mut self, session: u32) {
-        if self.notes.is_empty() {
+        if self.report.notes.is_empty() {
             return;
         }
-        let mut notes = std::mem::take(&mut self.notes);
+        let mut notes = std::mem::take(&mut self.report.notes);
         for note in notes.drain(..) {
             self.note(session, note);
         }
-        self.notes = notes;
+        self.report.notes = notes;
     }
 
     fn go_on_without_store(&mut self, session: u32, packet_id: u16) {

@@ -2,7 +2,7 @@
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::SessionNumber;
-use breakwater_session::{Env, Spill};
+use breakwater_session::Env;
 
 use crate::conn::{Cause, NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
@@ -206,9 +206,7 @@ impl<T: Send> Shard<T> {
             limits: self.profiles.limits(conn.profile),
             room,
             out: &mut conn.out,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: Spill::default(),
+            report: &mut self.report,
             scratch: &mut self.building,
         };
         let pumped = resident.session.pump(&mut conn.link, &mut env);

@@ -343,7 +343,7 @@ impl<T: Send> Shard<T> {
             return;
         }
         if message.expires_at().is_some_and(|at| at <= self.now) {
-            self.drops.count(DropReason::Expired);
+            self.report.drops.count(DropReason::Expired);
             return self.leave_pool(id, queued.position, message.byte_len());
         }
         let router = &self.router;

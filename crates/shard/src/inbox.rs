@@ -171,8 +171,10 @@ impl<T: Send> Shard<T> {
         mut progress: Progress,
         budget: &mut usize,
     ) -> Result<Box<Batch>, Progress> {
-        for (receipt, stored) in std::mem::take(&mut progress.batch.receipts) {
-            self.on_receipt(driver, receipt, stored);
+        if !progress.batch.receipts.is_empty() {
+            for (receipt, stored) in std::mem::take(&mut progress.batch.receipts) {
+                self.on_receipt(driver, receipt, stored);
+            }
         }
         while let Some(entry) = progress.batch.entries.get(progress.entry) {
             if *budget == 0 {
@@ -204,6 +206,7 @@ impl<T: Send> Shard<T> {
     }
 
     /// What was delivered of an entry joins the batch of the store. Answers the first one that it is in.
+    #[inline]
     fn finish_part(&mut self, since: Option<u64>) -> Option<u64> {
         let recorded = self.finish_keeping();
         since.or_else(|| recorded.then(|| self.durable.next_batch()))
@@ -337,7 +340,15 @@ impl<T: Send> Shard<T> {
         (done, cost)
     }
 
+    #[inline]
     pub(crate) fn take_completions<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
+        if !self.completions.is_empty() {
+            self.work_completions(driver);
+        }
+    }
+
+    #[cold]
+    fn work_completions<D: Driver<Transport = T>>(&mut self, driver: &mut D) {
         while let Some(completion) = self.completions.pop_front() {
             match completion {
                 Completion::Auth { token, step } => self.on_auth_step(driver, token, step),

@@ -98,7 +98,7 @@ impl<T: Send> Shard<T> {
                 keeping.message = Some(message.message(&mut self.building).clone());
             }
         }
-        self.durable.keeping.notes.extend(self.notes.drain(..).map(|note| (slot, note)));
+        self.durable.keeping.notes.extend(self.report.notes.drain(..).map(|note| (slot, note)));
     }
 
     /// All targets of a message, or of a part of them, are served: it joins the batch if anybody has it kept. Answers whether it did.

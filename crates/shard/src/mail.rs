@@ -150,6 +150,7 @@ impl Batch {
     }
 
     /// Keeps one huge turn from holding its memory for ever.
+    #[inline]
     pub(crate) fn trim(&mut self) {
         const KEEP: usize = 256 * 1024;
         if self.wire.capacity() > KEEP {

@@ -18,6 +18,26 @@ use crate::shard::{Resident, Shard};
 /// A queue that a client which keeps up may have at times, in bytes.
 const SHORT_QUEUE: usize = 16 * 1024;
 
+/// How much memory there is for queues.
+#[derive(Clone, Copy)]
+pub(crate) struct QueueRoom {
+    /// There is none for those of sessions without a connection.
+    away_is_full: bool,
+    /// Bytes up to which the queue of a session with one may grow.
+    bytes_max: usize,
+}
+
+impl QueueRoom {
+    /// Whether there is no memory for more in the queue of a session, which holds so many bytes. `slot`: of its connection.
+    #[inline]
+    pub(crate) fn is_short(self, slot: u32, queued: usize) -> bool {
+        match slot {
+            NONE => self.away_is_full,
+            _ => self.bytes_max != usize::MAX && queued >= self.bytes_max,
+        }
+    }
+}
+
 impl<T: Send> Shard<T> {
     /// Bytes that wait for connected clients.
     #[inline]
@@ -45,15 +65,12 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Whether there is no memory for more in the queue of a session, which holds so many bytes. `slot`: of its connection.
+    /// What queues may take at this moment.
     #[inline]
-    pub(crate) fn is_starved(&self, slot: u32, queued: usize) -> bool {
+    pub(crate) fn queue_room(&self) -> QueueRoom {
         let bound = self.options.memory_bytes;
-        if slot == NONE {
-            return self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2;
-        }
-        let queue_max = self.queue_bytes_max();
-        queue_max != usize::MAX && queued >= queue_max
+        let away_is_full = self.held_bytes > bound / 4 * 5 || self.away_bytes > bound / 2;
+        QueueRoom { away_is_full, bytes_max: self.queue_bytes_max() }
     }
 
     /// Brings the account of a session's queue up to date. What a session needs for itself is not in it: readers that pause

@@ -5,7 +5,7 @@
 
 use breakwater_contract::Metric;
 use breakwater_proto::Instant;
-use breakwater_session::{Delivered, Env, Spill};
+use breakwater_session::{Delivered, Env};
 
 use crate::conn::{Conn, hold, mark};
 use crate::ingress::SHORT_TAIL;
@@ -262,9 +262,7 @@ impl<T: Send> Shard<T> {
                 limits: self.profiles.limits(conn.profile),
                 room: 0,
                 out: &mut one,
-                drops: &mut self.drops,
-                notes: &mut self.notes,
-                spill: Spill::default(),
+                report: &mut self.report,
                 scratch: &mut self.building,
             };
             let pumped = resident.session.pump(&mut conn.link, &mut env);

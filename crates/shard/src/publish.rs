@@ -5,7 +5,7 @@ use breakwater_contract::store::{Change, SessionNumber};
 use breakwater_contract::{Action, Metric, Token, Verdict};
 use breakwater_proto::{Instant, MessageView, PacketKind, Publish, QoS, ReasonCode, Split, decode_publish, split};
 use breakwater_router::Subscriber;
-use breakwater_session::{Acked, Env, Limits, Link, Received, Session, Spill, check_publish};
+use breakwater_session::{Acked, Env, Limits, Link, Received, Session, check_publish};
 
 use crate::conn::{Cause, NONE, hold, mark};
 use crate::driver::Driver;
@@ -33,6 +33,7 @@ pub(crate) fn is_reserved(topic: &str) -> bool {
 
 impl<T: Send> Shard<T> {
     /// Name of the session of a connection.
+    #[inline]
     pub(crate) fn subscriber_of(&self, session: u32) -> Subscriber {
         let generation = self.sessions.generation(session).unwrap_or(0) as u16;
         Subscriber { shard: self.id, generation, slot: session }
@@ -433,9 +434,7 @@ impl<T: Send> Shard<T> {
             limits: self.profiles.limits(conn.profile),
             room,
             out: &mut conn.out,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: Spill::default(),
+            report: &mut self.report,
             scratch: &mut self.building,
         };
         let acked = act(&mut resident.session, &mut conn.link, &mut env);

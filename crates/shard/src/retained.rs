@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use breakwater_contract::Metric;
 use breakwater_proto::{Message, MessageView};
 use breakwater_router::{PackedGrant, Progress, RetainedCursor, Subscriber};
-use breakwater_session::{Delivery, Kept, Shared};
+use breakwater_session::{Delivery, Shared};
 
 use crate::conn::mark;
 use crate::shard::Shard;
@@ -241,8 +241,7 @@ impl<T: Send> Shard<T> {
             qos: message.view().qos.min(grant.qos()),
             retain: true, // [MQTT3-3.3.1-8]
             subscription_ids: grant.subscription_ids(),
-            shared: false,
-            kept: Kept::default(),
+            ..Delivery::default()
         };
         self.deliver_as(&mut shared, who, delivery);
         self.finish_keeping();

@@ -10,7 +10,7 @@ use breakwater_contract::store::{Position, SessionNumber};
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Subscriber, Target};
-use breakwater_session::{Drops, Link, Note, Session};
+use breakwater_session::{Link, Report, Session};
 use hashbrown::HashTable;
 
 use crate::conn::{Cause, Conn, NONE, Phase, hold};
@@ -191,9 +191,7 @@ pub struct Shard<T: Send> {
     pub(crate) brimful: Vec<u8>,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
-    pub(crate) drops: Drops,
-    /// Scratch: what a session has for the store.
-    pub(crate) notes: Vec<Note>,
+    pub(crate) report: Report,
     /// The publish with QoS 1 or 2 that is on its way to its targets.
     pub(crate) publishing: Option<Publishing>,
     /// Where sessions of the store live, on all shards.
@@ -288,8 +286,7 @@ impl<T: Send> Shard<T> {
             brimful: vec![0],
             pool: Pool::default(),
             counters: Counters::default(),
-            drops: Drops::default(),
-            notes: Vec::new(),
+            report: Report::default(),
             publishing: None,
             returning: setup.returning,
             held_bytes: 0,

@@ -139,7 +139,7 @@ impl<T: Send> Shard<T> {
     }
 
     pub(crate) fn collect_drops(&mut self) {
-        let drops = std::mem::take(&mut self.drops);
+        let drops = std::mem::take(&mut self.report.drops);
         for (metric, count) in [
             (Metric::DroppedExpired, drops.expired),
             (Metric::DroppedTooLarge, drops.too_large),

@@ -237,7 +237,7 @@ impl<T: Send> Shard<T> {
                 continue;
             };
             if flight.is_none() && message.expires_at().is_some_and(|at| at <= self.now) {
-                self.drops.count(DropReason::Expired);
+                self.report.drops.count(DropReason::Expired);
                 self.lose_one(session, number, position);
                 continue;
             }
@@ -245,7 +245,7 @@ impl<T: Send> Shard<T> {
             let profile = self.sessions.get(session).map_or(0, |resident| resident.profile);
             let age_max_s = self.profiles.limits(profile).queue_age_max_s;
             if flight.is_none() && age_max_s > 0 && age_s > age_max_s {
-                self.drops.count(DropReason::TooOld);
+                self.report.drops.count(DropReason::TooOld);
                 self.lose_one(session, number, position);
                 continue;
             }
@@ -256,7 +256,7 @@ impl<T: Send> Shard<T> {
             self.ids_of(session, terms, message.topic(), &mut ids);
             let kept = self.durable.kept.open(Place::At(position));
             let Terms { qos, retain, shared, .. } = terms;
-            let delivery = Delivery { qos, retain, subscription_ids: &ids, shared, kept };
+            let delivery = Delivery { qos, retain, subscription_ids: &ids, shared, kept, ..Delivery::default() };
             if let Some(resident) = self.sessions.get_mut(session) {
                 match flight {
                     Some(packet_id) => {

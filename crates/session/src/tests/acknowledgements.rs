@@ -148,9 +148,7 @@ fn reasons_of_acknowledgements_do_not_matter_to_qos_1() {
         limits: &pair.limits,
         out: &mut pair.out,
         room: 100,
-        drops: &mut pair.drops,
-        notes: &mut pair.notes,
-        spill: crate::Spill::default(),
+        report: &mut pair.report,
         scratch: &mut Vec::new(),
     };
     let refused = Ack::new(1, ReasonCode::UnspecifiedError);

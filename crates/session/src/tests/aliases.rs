@@ -98,5 +98,5 @@ fn a_packet_that_fits_only_without_a_new_alias_goes_without() {
     assert_eq!(pair.got_publishes()[0].alias, Some(1));
     pair.deliver("a/topic", b"123456789012", QoS::AtMostOnce);
     assert_eq!(pair.got_publishes()[0].topic, "", "the alias makes room for a longer payload");
-    assert_eq!(pair.drops.total(), 0);
+    assert_eq!(pair.report.drops.total(), 0);
 }

@@ -63,7 +63,7 @@ fn an_expired_message_is_not_begun() {
         let delivery = Delivery { qos, retain: false, subscription_ids: &[], ..Delivery::default() };
         assert_eq!(pair.deliver_as(message, &delivery), Delivered::Dropped(DropReason::Expired));
     }
-    assert_eq!((pair.got(), pair.drops.expired), (vec![], 2));
+    assert_eq!((pair.got(), pair.report.drops.expired), (vec![], 2));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_message_above_the_clients_maximum_counts_as_delivered() {
         assert_eq!(pair.deliver("t", &[0; 10], qos), Delivered::Sent);
     }
     assert_eq!(pair.got_publishes().iter().map(|sent| sent.id).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!(pair.drops.too_large, 3);
+    assert_eq!(pair.report.drops.too_large, 3);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn qos_0_is_dropped_without_room_and_qos_1_waits() {
     pair.room = 1000;
     assert_eq!(pair.pump().sent, 1);
     assert!(!pair.session.has_backlog());
-    assert_eq!(pair.drops.slow_consumer, 1);
+    assert_eq!(pair.report.drops.slow_consumer, 1);
 }
 
 #[test]
@@ -103,9 +103,7 @@ fn room_goes_down_with_each_packet() {
         limits: &pair.limits,
         out: &mut pair.out,
         room: 25,
-        drops: &mut pair.drops,
-        notes: &mut pair.notes,
-        spill: crate::Spill::default(),
+        report: &mut pair.report,
         scratch: &mut scratch,
     };
     let mut shared = Shared::borrowed(view("t", b"12345"), &mut encoded);
@@ -137,9 +135,7 @@ fn many_receivers_get_the_same_bytes_each_with_its_own_id() {
                 limits: &pair.limits,
                 out: &mut pair.out,
                 room: 1000,
-                drops: &mut pair.drops,
-                notes: &mut pair.notes,
-                spill: crate::Spill::default(),
+                report: &mut pair.report,
                 scratch: &mut scratch,
             };
             pair.session.deliver(pair.link.as_mut(), &mut shared, &delivery, &mut env);
@@ -172,7 +168,7 @@ fn qos_0_to_nobody_is_dropped_unless_it_is_kept() {
     assert_eq!(pair.deliver("t", b"", QoS::AtMostOnce), Delivered::Dropped(DropReason::Offline));
     pair.limits.queue_qos0 = true;
     assert_eq!(pair.deliver("t", b"", QoS::AtMostOnce), Delivered::Queued);
-    assert_eq!(pair.drops.offline, 1);
+    assert_eq!(pair.report.drops.offline, 1);
 }
 
 #[test]

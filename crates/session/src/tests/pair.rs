@@ -6,8 +6,8 @@ use breakwater_proto::{
 };
 
 use crate::{
-    AckTicket, Acked, ConnAckFacts, Delivered, Delivery, Drops, Env, Limits, Link, Note, Pumped, Received, Session,
-    Shared, Spill, StoredWill, Terms,
+    AckTicket, Acked, ConnAckFacts, Delivered, Delivery, Env, Limits, Link, Pumped, Received, Report, Session, Shared,
+    Spill, StoredWill, Terms,
 };
 
 /// A packet that came out, without borrowing.
@@ -41,8 +41,7 @@ pub(super) struct Pair {
     pub(super) session: Session,
     pub(super) link: Option<Link>,
     pub(super) out: Vec<u8>,
-    pub(super) drops: Drops,
-    pub(super) notes: Vec<Note>,
+    pub(super) report: Report,
     pub(super) spill: Spill,
     pub(super) now: Instant,
     pub(super) room: usize,
@@ -61,8 +60,7 @@ impl Pair {
             session: Session::new("client", 3600),
             link: None,
             out: Vec::new(),
-            drops: Drops::default(),
-            notes: Vec::new(),
+            report: Report::default(),
             spill: Spill::default(),
             now: Instant(1_000_000),
             room: usize::MAX,
@@ -143,12 +141,11 @@ impl Pair {
             limits: &self.limits,
             out: &mut self.out,
             room: self.room,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut self.scratch,
         };
-        self.session.deliver(self.link.as_mut(), &mut shared, delivery, &mut env)
+        let delivery = Delivery { spill: self.spill, ..*delivery };
+        self.session.deliver(self.link.as_mut(), &mut shared, &delivery, &mut env)
     }
 
     pub(super) fn publish(&mut self, publish: &Publish<'_>) -> Result<Received, Violation> {
@@ -228,9 +225,7 @@ impl Pair {
             limits: &self.limits,
             out: &mut self.out,
             room: self.room,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut self.scratch,
         };
         call(&mut self.session, self.link.as_mut().unwrap(), &mut env)

@@ -22,7 +22,7 @@ fn the_oldest_gives_way_when_the_queue_is_full_by_count() {
     for payload in 1..=5 {
         assert_eq!(pair.deliver("t", &[payload], QoS::AtLeastOnce), Delivered::Queued);
     }
-    assert_eq!((pair.session.queue_len(), pair.drops.queue_full), (3, 2));
+    assert_eq!((pair.session.queue_len(), pair.report.drops.queue_full), (3, 2));
     assert_eq!(payloads(&mut pair), [3, 4, 5]);
 }
 
@@ -36,7 +36,7 @@ fn the_newest_gives_way_where_that_is_the_policy() {
         let expect = if payload <= 3 { Delivered::Queued } else { Delivered::Dropped(DropReason::QueueFull) };
         assert_eq!(pair.deliver("t", &[payload], QoS::AtLeastOnce), expect);
     }
-    assert_eq!(pair.drops.queue_full, 2);
+    assert_eq!(pair.report.drops.queue_full, 2);
     assert_eq!(payloads(&mut pair), [1, 2, 3]);
 }
 
@@ -63,13 +63,13 @@ fn a_message_that_has_waited_for_too_long_is_dropped_when_its_turn_comes() {
     }
     pair.now = now.plus_ms(10_999);
     pair.deliver("t", &[5], QoS::AtLeastOnce);
-    assert_eq!((pair.session.queue_len(), pair.drops.too_old), (5, 0));
+    assert_eq!((pair.session.queue_len(), pair.report.drops.too_old), (5, 0));
     pair.now = now.plus_ms(11_000);
     pair.deliver("t", &[6], QoS::AtLeastOnce);
-    assert_eq!((pair.session.queue_len(), pair.drops.too_old), (4, 2));
+    assert_eq!((pair.session.queue_len(), pair.report.drops.too_old), (4, 2));
     pair.now = now.plus_ms(16_000);
     assert_eq!(payloads(&mut pair), [4, 5, 6]);
-    assert_eq!((pair.drops.too_old, pair.drops.total()), (3, 3));
+    assert_eq!((pair.report.drops.too_old, pair.report.drops.total()), (3, 3));
 }
 
 #[test]
@@ -89,10 +89,10 @@ fn expired_messages_are_dropped_where_the_queue_is_used() {
     }
     pair.now = now.plus_ms(1000);
     pair.deliver("t", &[4], QoS::AtLeastOnce);
-    assert_eq!((pair.session.queue_len(), pair.drops.expired), (3, 1));
+    assert_eq!((pair.session.queue_len(), pair.report.drops.expired), (3, 1));
     pair.now = now.plus_ms(2000);
     assert_eq!(payloads(&mut pair), [2, 4]);
-    assert_eq!(pair.drops.expired, 2);
+    assert_eq!(pair.report.drops.expired, 2);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn what_is_too_large_by_the_time_it_is_sent_is_dropped() {
     }
     pair.maximum_packet_size = Some(50);
     assert_eq!(payloads(&mut pair), [1, 3]);
-    assert_eq!(pair.drops.too_large, 1);
+    assert_eq!(pair.report.drops.too_large, 1);
 }
 
 #[test]

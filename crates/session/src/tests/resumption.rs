@@ -142,7 +142,7 @@ fn a_delivery_too_large_for_the_new_connection_is_given_up() {
     pair.maximum_packet_size = Some(50);
     pair.reconnect();
     assert_eq!(ids(&pair.got_publishes()), [2]);
-    assert_eq!((pair.session.inflight_len(), pair.drops.too_large), (1, 1));
+    assert_eq!((pair.session.inflight_len(), pair.report.drops.too_large), (1, 1));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use breakwater_proto::{
     split,
 };
 use breakwater_session::{
-    AckTicket, Acked, Delivered, Delivery, Drops, Env, Limits, Link, Note, QueueFull, Received, Session, Shared, Spill,
+    AckTicket, Acked, Delivered, Delivery, Env, Limits, Link, QueueFull, Received, Report, Session, Shared, Spill,
     Terms,
 };
 
@@ -42,8 +42,7 @@ struct Game {
     limits: Limits,
     link: Option<Link>,
     out: Vec<u8>,
-    drops: Drops,
-    notes: Vec<Note>,
+    report: Report,
     spill: Spill,
     now: Instant,
     version: Version,
@@ -133,8 +132,7 @@ impl Game {
             limits,
             link: None,
             out: Vec::new(),
-            drops: Drops::default(),
-            notes: Vec::new(),
+            report: Report::default(),
             spill: Spill::default(),
             now: Instant(1_000_000),
             version: Version::ALL[usize::from(pick() % 3)],
@@ -186,17 +184,15 @@ impl Game {
             origin: 0,
         };
         let subscription_ids = &ids[..usize::from(detail >> 4 & 3)];
-        let delivery = Delivery { qos, retain: false, subscription_ids, ..Delivery::default() };
-        let before = self.drops.total();
+        let delivery = Delivery { qos, retain: false, subscription_ids, spill: self.spill, ..Delivery::default() };
+        let before = self.report.drops.total();
         let (mut scratch, mut encoded) = (Vec::new(), Vec::new());
         let mut env = Env {
             now: self.now,
             limits: &self.limits,
             out: &mut self.out,
             room: room_of(detail.wrapping_mul(37)),
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut scratch,
         };
         let mut shared = Shared::borrowed(view, &mut encoded);
@@ -210,7 +206,7 @@ impl Game {
                 self.owed.taken.insert(seq, false);
             }
             Delivered::Dropped(_) => {
-                assert!(self.drops.total() > before, "a drop that is not counted");
+                assert!(self.report.drops.total() > before, "a drop that is not counted");
                 self.dropped_at_once += 1;
             }
         }
@@ -224,9 +220,7 @@ impl Game {
             limits: &self.limits,
             out: &mut self.out,
             room,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut Vec::new(),
         };
         let pumped = self.session.pump(link, &mut env);
@@ -284,9 +278,7 @@ impl Game {
             limits: &self.limits,
             out: &mut self.out,
             room: room_of(detail),
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut Vec::new(),
         };
         self.session.resume(link, &mut env);
@@ -342,9 +334,7 @@ impl Game {
             limits: &self.limits,
             out: &mut self.out,
             room: 0,
-            drops: &mut self.drops,
-            notes: &mut self.notes,
-            spill: self.spill,
+            report: &mut self.report,
             scratch: &mut Vec::new(),
         };
         let ack = Ack::new(id, reason);
@@ -472,7 +462,7 @@ impl Game {
         assert_eq!(self.session.queue_bytes(), 0);
         let missing = |(seq, written): (&u32, &bool)| !written && !self.client.seen.contains(seq);
         let lost = self.owed.taken.iter().filter(|taken| missing(*taken)).count() as u64;
-        let counted = self.drops.total() - self.dropped_at_once;
+        let counted = self.report.drops.total() - self.dropped_at_once;
         assert!(lost <= counted, "{lost} lost, {counted} counted");
         // What a small connection made the session give up may have arrived before.
         assert!(lost == counted || self.ever_small, "{lost} lost, {counted} counted");
