@@ -115,6 +115,9 @@ pub enum QueueFull {
     #[default]
     DropOldest,
     DropNewest,
+    /// The publisher is told: the shard asks [`Session::queue_is_full`](crate::Session::queue_is_full) before it takes a message. Whatever
+    /// comes all the same is dropped. As nobody knows how long the next message is, the last one that is taken may go beyond the bytes.
+    Refuse,
 }
 
 /// Protocol versions that may connect.

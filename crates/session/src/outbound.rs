@@ -314,6 +314,29 @@ impl Session {
         self.outbound.as_deref().map_or(0, |outbound| outbound.queue.bytes())
     }
 
+    /// Messages of the queue and bytes of them, those that are in the store alone included.
+    #[must_use]
+    pub fn queue_tally(&self) -> (u64, u64) {
+        self.outbound.as_deref().map_or((0, 0), |outbound| outbound.queue.tally())
+    }
+
+    /// Whether nothing more would be taken under [`QueueFull::Refuse`](crate::QueueFull::Refuse). `was`: it was full before.
+    #[must_use]
+    pub fn queue_is_full(&self, limits: &Limits, was: bool) -> bool {
+        self.outbound.as_deref().is_some_and(|outbound| outbound.queue.is_full(limits, was))
+    }
+
+    /// By how much [`Session::queue_tally`] has changed since this was asked before.
+    pub fn recount_queue(&mut self) -> (i64, i64) {
+        self.outbound.as_deref_mut().map_or((0, 0), |outbound| outbound.queue.recount())
+    }
+
+    /// All that [`Session::recount_queue`] has told.
+    #[must_use]
+    pub fn counted_queue(&self) -> (u64, u64) {
+        self.outbound.as_deref().map_or((0, 0), |outbound| outbound.queue.counted())
+    }
+
     /// Deliveries of QoS 1 and 2 that were begun and are not finished.
     #[must_use]
     pub fn inflight_len(&self) -> usize {
@@ -340,7 +363,8 @@ impl Session {
     pub(crate) fn trim_outbound(&mut self) {
         let is_empty = |outbound: &Outbound| {
             let Outbound { inflight, queue } = outbound;
-            queue.is_empty() && !queue.is_cut() && queue.excess() == 0 && inflight.len() == 0
+            let is_settled = queue.excess() == 0 && queue.counted() == (0, 0);
+            queue.is_empty() && !queue.is_cut() && is_settled && inflight.len() == 0
         };
         if self.outbound.as_deref().is_some_and(is_empty) {
             self.outbound = None;

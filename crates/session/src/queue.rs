@@ -129,6 +129,8 @@ pub(crate) struct Queue {
     excess: u32,
     /// QoS 0 entries: while there are some, later QoS 0 has to line up behind them.
     qos0: u32,
+    /// Messages and bytes that the node's account has.
+    counted: (u64, u64),
     /// Since when those in memory wait, if that was ever asked since it was empty.
     ages: Option<Box<Ages>>,
 }
@@ -184,10 +186,14 @@ impl Queue {
         mut displaced: impl FnMut(Option<Pending>),
     ) -> Pushed {
         let bytes = pending.bytes();
-        if bytes > limits.queue_bytes_max as usize || limits.queue_messages_max == 0 {
+        if limits.queue_full == QueueFull::Refuse {
+            if self.is_full(limits, false) {
+                return Pushed::Refused;
+            }
+        } else if bytes > limits.queue_bytes_max as usize || limits.queue_messages_max == 0 {
             return Pushed::Refused;
         }
-        while !self.fits(bytes, limits) {
+        while limits.queue_full != QueueFull::Refuse && !self.fits(bytes, limits) {
             if limits.queue_full == QueueFull::DropNewest {
                 return Pushed::Refused;
             }
@@ -295,6 +301,35 @@ impl Queue {
         records + self.bytes - self.pending.len() * size_of::<Pending>() + ages
     }
 
+    /// Messages, and bytes of them, wherever they are.
+    #[inline]
+    pub(crate) fn tally(&self) -> (u64, u64) {
+        (self.pending.len() as u64 + u64::from(self.behind), self.bytes as u64 + self.behind_bytes)
+    }
+
+    /// Whether a bound is reached, so that nothing more is taken where the rest is refused. Once it `was` it is until there is some room,
+    /// or it would be so by turns with each message.
+    pub(crate) fn is_full(&self, limits: &Limits, was: bool) -> bool {
+        let reached = |is: u64, most: u32| {
+            let most = u64::from(most.max(1));
+            is >= most - if was { most / SLACK } else { 0 }
+        };
+        let (messages, bytes) = self.tally();
+        messages > 0 && (reached(messages, limits.queue_messages_max) || reached(bytes, limits.queue_bytes_max))
+    }
+
+    /// What has come and gone since this was asked before.
+    pub(crate) fn recount(&mut self) -> (i64, i64) {
+        let (messages, bytes) = self.tally();
+        let before = std::mem::replace(&mut self.counted, (messages, bytes));
+        (messages.wrapping_sub(before.0) as i64, bytes.wrapping_sub(before.1) as i64)
+    }
+
+    /// What [`Queue::recount`] has found last.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        self.counted
+    }
+
     fn fits(&self, bytes: usize, limits: &Limits) -> bool {
         self.pending.len() + (self.behind as usize) < limits.queue_messages_max as usize
             && self.bytes as u64 + self.behind_bytes + bytes as u64 <= u64::from(limits.queue_bytes_max)
@@ -308,6 +343,9 @@ fn seconds(now: Instant) -> i32 {
 /// An empty queue keeps room for this many records (4 KiB) while its connection lasts, so that a subscriber which is a
 /// little slower than its publisher doesn't allocate again and again; more goes back at once.
 const KEPT_CAPACITY: usize = 128;
+
+/// A full queue takes messages again when a 16th of its bound is free.
+const SLACK: u64 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -362,10 +400,12 @@ mod tests {
 
     #[test]
     fn the_account_is_the_sum_of_what_is_held() {
-        for queue_full in [QueueFull::DropOldest, QueueFull::DropNewest] {
+        for queue_full in [QueueFull::DropOldest, QueueFull::DropNewest, QueueFull::Refuse] {
             let limits = Limits { queue_messages_max: 20, queue_bytes_max: 3000, queue_full, ..Limits::default() };
             let mut queue = Queue::default();
-            let mut state = 3_u64;
+            // Where others are refused the last one may go beyond the bytes.
+            let bytes_max = 3000 + if queue_full == QueueFull::Refuse { 32 + 300 + 32 } else { 0 };
+            let (mut state, mut counted) = (3_u64, (0, 0));
             for _ in 0..20_000 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let [kind, size, ids, qos] = ((state >> 32) as u32).to_be_bytes();
@@ -382,7 +422,10 @@ mod tests {
                 assert_eq!(queue.bytes, queue.pending.iter().map(Pending::bytes).sum::<usize>());
                 let qos0 = queue.pending.iter().filter(|pending| pending.qos() == QoS::AtMostOnce).count();
                 assert_eq!(queue.qos0 as usize, qos0);
-                assert!(queue.bytes <= 3000 && queue.len() <= 20);
+                assert!(queue.bytes <= bytes_max && queue.len() <= 20, "{} {}", queue.bytes, queue.len());
+                let (messages, bytes) = queue.recount();
+                counted = (counted.0 + messages, counted.1 + bytes);
+                assert_eq!(counted, (queue.len() as i64, queue.bytes as i64));
             }
         }
     }

@@ -41,6 +41,62 @@ fn the_newest_gives_way_where_that_is_the_policy() {
 }
 
 #[test]
+fn a_queue_that_refuses_is_full_at_its_bounds_and_until_a_sixteenth_is_free() {
+    let mut pair = offline(|limits| {
+        (limits.queue_messages_max, limits.queue_full) = (32, QueueFull::Refuse);
+    });
+    for _ in 0..32 {
+        assert!(!pair.session.queue_is_full(&pair.limits, false));
+        assert_eq!(pair.deliver("t", &[1], QoS::AtLeastOnce), Delivered::Queued);
+    }
+    assert!(pair.session.queue_is_full(&pair.limits, false));
+    assert_eq!(pair.deliver("t", &[2], QoS::AtLeastOnce), Delivered::Dropped(DropReason::QueueFull));
+    assert_eq!((pair.session.queue_tally().0, pair.report.drops.queue_full), (32, 1));
+    pair.connect();
+    assert!(!pair.session.queue_is_full(&pair.limits, true));
+    let mut pair = offline(|limits| {
+        (limits.queue_bytes_max, limits.queue_full) = (4000, QueueFull::Refuse);
+    });
+    for size in [3000, 9000] {
+        assert_eq!(pair.deliver("t", &vec![1; size], QoS::AtLeastOnce), Delivered::Queued, "the last may be too long");
+    }
+    assert_eq!(pair.deliver("t", &[2], QoS::AtLeastOnce), Delivered::Dropped(DropReason::QueueFull));
+}
+
+#[test]
+fn a_full_queue_stays_full_for_those_who_were_refused_while_little_is_free() {
+    let mut pair = offline(|limits| {
+        (limits.queue_messages_max, limits.queue_full, limits.inflight_max) = (32, QueueFull::Refuse, 1);
+    });
+    (0..32).for_each(|_| _ = pair.deliver("t", &[1], QoS::AtLeastOnce));
+    pair.connect();
+    let full = |pair: &Pair| [true, false].map(|was| pair.session.queue_is_full(&pair.limits, was));
+    assert_eq!((pair.session.queue_len(), full(&pair)), (31, [true, false]));
+    pair.puback(1);
+    assert_eq!((pair.session.queue_len(), full(&pair)), (30, [true, false]));
+    pair.puback(2);
+    assert_eq!((pair.session.queue_len(), full(&pair)), (29, [false, false]));
+}
+
+#[test]
+fn what_was_counted_of_a_queue_is_told_as_it_goes() {
+    let mut pair = offline(|_| {});
+    let one = pair.session.queue_tally();
+    assert_eq!((one, pair.session.recount_queue()), ((0, 0), (0, 0)));
+    (0..3).for_each(|_| _ = pair.deliver("t", &[1; 100], QoS::AtLeastOnce));
+    let (messages, bytes) = pair.session.recount_queue();
+    assert!(messages == 3 && bytes > 300, "{bytes}");
+    pair.session.add_behind(2, 50);
+    assert_eq!((pair.session.recount_queue(), pair.session.counted_queue().0), ((2, 50), 5));
+    pair.session.join();
+    pair.connect();
+    (1..=3).for_each(|id| _ = pair.puback(id));
+    pair.session.trim();
+    assert_eq!(pair.session.recount_queue(), (-5, -bytes - 50), "not forgotten before it was told");
+    assert_eq!(pair.session.counted_queue(), (0, 0));
+}
+
+#[test]
 fn bytes_bound_the_queue_too() {
     let mut pair = offline(|limits| limits.queue_bytes_max = 10_000);
     for payload in 0..100_u8 {

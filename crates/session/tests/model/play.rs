@@ -125,7 +125,11 @@ impl Game {
         limits.queue_bytes_max = [500, 5000, 8 << 20, 8 << 20][usize::from(settings >> 4 & 3)];
         limits.queue_qos0 = settings & 0x40 != 0;
         limits.queue_full = if settings & 0x80 != 0 { QueueFull::DropNewest } else { QueueFull::DropOldest };
-        limits.receive_maximum = [1, 5, 100, 65535][usize::from(pick() & 3)];
+        let more = pick();
+        if more & 4 != 0 {
+            limits.queue_full = QueueFull::Refuse;
+        }
+        limits.receive_maximum = [1, 5, 100, 65535][usize::from(more & 3)];
         limits.awaiting_release_max = limits.receive_maximum;
         let mut game = Game {
             session: Session::new("client", 60),
@@ -413,7 +417,9 @@ impl Game {
             self.owed.begun.len()
         );
         assert!(self.session.queue_len() <= self.limits.queue_messages_max as usize);
-        assert!(self.session.queue_bytes() <= self.limits.queue_bytes_max as usize);
+        // Where others are refused, the last one that is taken may go beyond.
+        let last = if self.limits.queue_full == QueueFull::Refuse { BIG + 200 } else { 0 };
+        assert!(self.session.queue_bytes() <= self.limits.queue_bytes_max as usize + last);
         assert_eq!(self.session.queue_bytes() == 0, self.session.queue_len() == 0);
         assert_eq!(self.session.awaiting_release_len(), self.publisher.held.len());
         assert_eq!(self.session.waiting_acks_len(), self.publisher.waiting.len());
