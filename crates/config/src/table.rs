@@ -190,9 +190,12 @@ table! {
 "queue.store_qos0", Kind::Flag, "false", NewConnections,
     "Keep QoS 0 messages for offline clients too.",
     limits |limits, value| limits.queue_qos0 = value.number() != 0;
-"queue.when_full", Kind::Choice(&["drop_oldest", "drop_newest"]), "drop_oldest", NewConnections,
-    "Which message goes when a queue is full.",
-    limits |limits, value| limits.queue_full = if value.number() == 0 { QueueFull::DropOldest } else { QueueFull::DropNewest };
+"queue.when_full", Kind::Choice(&["drop_oldest", "drop_newest", "refuse"]), "drop_oldest", NewConnections,
+    "Which message goes when a queue is full. With `refuse` a QoS 1 or 2 message of a 5.0 client is refused with Quota exceeded, and nobody \
+     gets it, if a session that outlives its connection wants it and has a full queue; [Limits](limits.md#when-a-queue-is-full) has more.",
+    limits |limits, value| {
+        limits.queue_full = [QueueFull::DropOldest, QueueFull::DropNewest, QueueFull::Refuse][(value.number() as usize).min(2)];
+    };
 
 "retained.max_messages", count(0, NEVER), "1000000", Restart,
     "Retained messages, all told. New topics beyond it are not retained.",

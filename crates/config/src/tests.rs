@@ -118,7 +118,7 @@ fn faults_of_all_sources_are_told_at_once_with_their_place() {
         ("/etc/b/b.toml:3:1: mqtt.max_inflght: ", "mqtt.max_inflight?"),
         ("/etc/b/b.toml:5:2: mqqt: ", "[mqtt]?"),
         ("/etc/b/b.toml:8:12: listeners.ssl: ", "tls"),
-        ("BREAKWATER_QUEUE__WHEN_FULL: queue.when_full: ", "drop_oldest, drop_newest"),
+        ("BREAKWATER_QUEUE__WHEN_FULL: queue.when_full: ", "drop_oldest, drop_newest, refuse"),
         ("--set nonsense: ", "key=value"),
         ("--set mqtt.max_qos: ", "0 to 2"),
         ("--listen ftp://x: ", "not supported"),

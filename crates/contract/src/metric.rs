@@ -88,10 +88,12 @@ metrics! {
     PublishReceivedQos2 => "messages_received_qos2_total", "messages", "PUBLISH packets received with QoS 2.";
     PublishSent => "messages_sent_total", "messages", "PUBLISH packets sent to subscribers.";
     PublishDenied => "messages_denied_total", "messages", "Publications that authorization refused.";
+    PublishRefused => "messages_refused_total", "messages", "Publications refused with Quota exceeded because a session that wants them has a full queue.";
     PublishUnmatched => "messages_unmatched_total", "messages", "Publications that no subscription matched.";
     DroppedExpired => "messages_dropped_expired_total", "messages", "Deliveries dropped because the message had expired.";
     DroppedTooLarge => "messages_dropped_too_large_total", "messages", "Deliveries dropped because the client's Maximum Packet Size is smaller.";
     DroppedQueueFull => "messages_dropped_queue_full_total", "messages", "Deliveries dropped because the session's queue was full.";
+    DroppedUntold => "messages_dropped_untold_total", "messages", "Deliveries dropped because the session's queue was full, where publishers are refused, but nobody could be told: QoS 0, 3.x clients, wills, delayed messages.";
     DroppedTooOld => "messages_dropped_too_old_total", "messages", "Deliveries dropped because the message had waited for too long.";
     DroppedSlowConsumer => "messages_dropped_slow_consumer_total", "messages", "QoS 0 deliveries dropped because the client did not read fast enough.";
     DroppedOffline => "messages_dropped_offline_total", "messages", "QoS 0 deliveries dropped because the client was not connected.";

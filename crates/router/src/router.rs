@@ -325,6 +325,13 @@ impl Router {
         group.is_some_and(crate::shared::Group::has_online)
     }
 
+    /// A member of a group that `wanted` says yes to, if there is one: those that are connected are asked first. Looks at all of them, so
+    /// it is for rare cases.
+    pub fn find_member(&self, shard: u16, group: GroupRef, wanted: impl FnMut(Target) -> bool) -> Option<Target> {
+        let wild = self.wild.read(shard);
+        wild.group(group.id).filter(|found| found.generation == group.generation)?.find(wanted)
+    }
+
     /// Appends a group's filter, `$share/…`. False: it is gone.
     pub fn group_text(&self, group: GroupRef, out: &mut String) -> bool {
         let wild = self.wild.read(0);

@@ -107,6 +107,11 @@ impl Group {
         online.or_else(|| from(&self.offline, ticket.random, ticket.tried).map(|target| (target, false)))
     }
 
+    /// The first member that `wanted` says yes to, those that are online first.
+    pub(crate) fn find(&self, mut wanted: impl FnMut(Target) -> bool) -> Option<Target> {
+        self.online.iter().chain(&self.offline).copied().find(|target| wanted(*target))
+    }
+
     pub(crate) fn has_online(&self) -> bool {
         !self.online.is_empty()
     }

@@ -446,8 +446,10 @@ impl<T: Send> Shard<T> {
             let at = later(self.now, u64::from(conn.keep_alive_ms).min(HORIZON_MS));
             conn.timer_tick = self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
         }
-        if resident.shares {
-            for index in 0..resident.session.subscriptions.len() {
+        let shares = resident.shares;
+        self.stand(session);
+        if shares {
+            for index in 0..self.sessions.get(session).map_or(0, |resident| resident.session.subscriptions.len()) {
                 self.set_online(session, index, true);
             }
             self.wake_pools();

@@ -4,7 +4,7 @@ use breakwater_contract::Metric;
 use breakwater_contract::store::SessionNumber;
 use breakwater_proto::{OutPublish, QoS, Version};
 use breakwater_router::{PackedGrant, Subscriber};
-use breakwater_session::{Delivered, Delivery, Env, Kept, Shared, Spill};
+use breakwater_session::{Delivered, Delivery, DropReason, Env, Kept, Shared, Spill};
 
 use crate::conn::{NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
@@ -88,6 +88,7 @@ impl<T: Send> Shard<T> {
     fn give(&mut self, message: &mut Shared<'_>, to: Subscriber, delivery: &Delivery<'_>) -> Option<Delivered> {
         let is_kept = delivery.kept != Kept::default();
         let room = self.queue_room();
+        let is_bent = delivery.qos != QoS::AtMostOnce && self.standers.any_full() && self.bend_limits(to, delivery);
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
@@ -119,7 +120,11 @@ impl<T: Send> Shard<T> {
         };
         let mut env = Env {
             now: self.now,
-            limits: if starved { self.profiles.no_queue(profile) } else { self.profiles.limits(profile) },
+            limits: match starved {
+                _ if is_bent => self.profiles.bent(profile),
+                true => self.profiles.no_queue(profile),
+                false => self.profiles.limits(profile),
+            },
             room,
             out,
             report: &mut self.report,
@@ -146,8 +151,10 @@ impl<T: Send> Shard<T> {
 
     /// A message that did not go out.
     fn after_waiting(&mut self, session: u32, slot: u32, delivered: Delivered) {
-        if delivered == Delivered::Queued {
-            self.account(session);
+        match delivered {
+            Delivered::Queued | Delivered::Behind => self.account(session),
+            Delivered::Dropped(DropReason::QueueFull) if self.standers.any_full() => self.count_untold(session),
+            _ => {}
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if !conn.out.is_empty() {

@@ -12,7 +12,7 @@ use breakwater_proto::{Instant, Message, QoS, ReasonCode, encode_pubcomp};
 use breakwater_session::{AckTicket, Kept, Note};
 
 use crate::conn::{Cause, NONE, hold};
-use crate::driver::{Driver, ShardId};
+use crate::driver::Driver;
 use crate::estate::{Estates, HandedOver};
 use crate::forward::Held;
 use crate::keeping::Keeping;
@@ -120,7 +120,6 @@ pub(crate) enum Promise {
     },
     /// A publisher at some shard waits for what its message left here.
     Receipt {
-        home: ShardId,
         receipt: Receipt,
         /// The first batch that it is in.
         since: u64,
@@ -577,9 +576,9 @@ impl<T: Send> Shard<T> {
             Promise::Release { slot, generation, packet_id, reason } => {
                 self.let_release_out(driver, (slot, generation), packet_id, reason, stored);
             }
-            Promise::Receipt { home, receipt, since } => {
+            Promise::Receipt { receipt, since } => {
                 let stored = stored && !self.durable.failed_since(since);
-                self.send_receipt(driver, home, receipt, stored);
+                self.send_receipt(driver, receipt, stored);
             }
             Promise::Forward(held) => self.forward(driver, *held, stored),
             Promise::HandOver(over) => self.on_handed_over(driver, *over, stored),
@@ -608,13 +607,8 @@ impl<T: Send> Shard<T> {
     }
 
     /// Tells a publisher what became of the part of its message that came here.
-    pub(crate) fn send_receipt<D: Driver<Transport = T>>(
-        &mut self,
-        driver: &mut D,
-        home: ShardId,
-        receipt: Receipt,
-        stored: bool,
-    ) {
+    pub(crate) fn send_receipt<D: Driver<Transport = T>>(&mut self, driver: &mut D, receipt: Receipt, stored: bool) {
+        let home = receipt.home;
         if home == self.id {
             self.on_receipt(driver, receipt, stored);
         } else {
@@ -624,7 +618,7 @@ impl<T: Send> Shard<T> {
 
     /// A part of what a publisher here waits for is stored, or is not.
     pub(crate) fn on_receipt<D: Driver<Transport = T>>(&mut self, driver: &mut D, receipt: Receipt, stored: bool) {
-        let Receipt { session, generation, ticket } = receipt;
+        let Receipt { session, generation, ticket, .. } = receipt;
         self.let_out(driver, (session, generation), ticket, ReasonCode::Success, stored);
     }
 

@@ -201,6 +201,7 @@ impl<T: Send> Shard<T> {
     /// Forgets a session without more ado.
     pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
         self.let_go(session);
+        self.stand_down(session);
         self.forget_session(session);
         let who = self.subscriber_of(session);
         let held = self.sessions.get_mut(session).map(|resident| std::mem::take(&mut resident.session.subscriptions));

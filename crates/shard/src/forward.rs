@@ -19,7 +19,7 @@ use crate::inbox::Progress;
 use crate::kept::Place;
 use crate::mail::{Batch, Entry, GroupTry, Mail};
 use crate::pool::Pool;
-use crate::route::{entry_of, grant_of};
+use crate::route::grant_of;
 use crate::shard::Shard;
 
 /// A publish that waits for the store.
@@ -197,7 +197,7 @@ impl<T: Send> Shard<T> {
             let Some(grant) = grant_of(matches, index, target, origin, &mut ids) else { continue };
             let to = target.subscriber.shard;
             if open != Some(to) {
-                self.open_in(&mut batches, to, entry_of(view), view);
+                self.open_in(&mut batches, to, self.entry_of(view), view);
                 open = Some(to);
             }
             let is_wanted = self.want(view, target.subscriber, grant, (&ids, false), &mut wanted);
@@ -223,13 +223,13 @@ impl<T: Send> Shard<T> {
             let GroupTry { topic_hash, client_hash, .. } = attempt;
             let ticket = PickTicket { shard: self.id, topic_hash, client_hash, random, tried: &[] };
             let Some((target, online)) = self.router.pick_present(*group, &ticket) else { continue };
-            if !online && let Some((pool, pooled)) = self.pool_for(view, *group, target) {
+            if !online && let Some((pool, pooled)) = self.pool_for(view, *group, target, false) {
                 copies.add(vec![pooled]);
                 pools.push(pool);
                 continue;
             }
             let Target { subscriber, grant } = target;
-            let entry = Entry { group: Some(attempt), ..entry_of(view) };
+            let entry = Entry { group: Some(attempt), ..self.entry_of(view) };
             self.open_in(&mut batches, subscriber.shard, entry, view);
             let ids = grant.subscription_ids();
             let mut wanted = Vec::new();
@@ -250,7 +250,7 @@ impl<T: Send> Shard<T> {
         batches: &mut Vec<(ShardId, Box<Batch>)>,
     ) -> Vec<Wanted> {
         let origin = Subscriber::from_u64(view.origin);
-        let entry = Entry { large: Some(Box::new(snapshot.clone())), ..entry_of(view) };
+        let entry = Entry { large: Some(Box::new(snapshot.clone())), ..self.entry_of(view) };
         self.open_in(batches, snapshot.shard, entry, view);
         let (mut wanted, mut at) = (Vec::new(), 0);
         snapshot.walk(&mut at, usize::MAX, |Target { subscriber, grant }| {

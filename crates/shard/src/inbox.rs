@@ -9,6 +9,7 @@ use breakwater_session::{Delivered, DropReason, Shared};
 use crate::driver::{Driver, ShardId};
 use crate::durable::Promise;
 use crate::mail::{Batch, Control, Entry, Mail, Receipt, Routed};
+use crate::refusal::Word;
 use crate::route::{Run, Tried};
 use crate::shard::Shard;
 
@@ -181,19 +182,21 @@ impl<T: Send> Shard<T> {
                 return Err(progress);
             }
             let place = &mut progress.place;
+            self.word = entry.word;
             let (done, cost) = if let Some(snapshot) = &entry.large {
                 self.work_large(driver, &progress.batch, entry, snapshot, place, *budget)
             } else {
                 let cost = self.work_few(driver, &progress.batch, entry, place, *budget);
                 (place.target >= entry.targets.1 as usize, cost)
             };
+            self.word = Word::None;
             *budget = budget.saturating_sub(cost);
             if let Some(since) = self.finish_part(place.since) {
                 place.since = Some(since);
             }
             if done {
                 if let Some(receipt) = entry.receipt.filter(|_| !place.passed_on) {
-                    self.answer(driver, progress.batch.home, receipt, place.since);
+                    self.answer(driver, receipt, place.since);
                 }
                 (place.since, place.passed_on) = (None, false);
                 progress.entry += 1;
@@ -213,15 +216,9 @@ impl<T: Send> Shard<T> {
     }
 
     /// Tells whoever waits for an entry when all of it is stored.
-    fn answer<D: Driver<Transport = T>>(
-        &mut self,
-        driver: &mut D,
-        home: ShardId,
-        receipt: Receipt,
-        since: Option<u64>,
-    ) {
-        let Some(since) = since else { return self.send_receipt(driver, home, receipt, true) };
-        if let Some(promise) = self.durable.promise(Promise::Receipt { home, receipt, since }) {
+    fn answer<D: Driver<Transport = T>>(&mut self, driver: &mut D, receipt: Receipt, since: Option<u64>) {
+        let Some(since) = since else { return self.send_receipt(driver, receipt, true) };
+        if let Some(promise) = self.durable.promise(Promise::Receipt { receipt, since }) {
             self.settle_promise(driver, promise, true);
         }
     }

@@ -311,6 +311,7 @@ impl<T: Send> Shard<T> {
         let slot = self.enrol(resident, &row.client_id, Some(mount).filter(|mount| !mount.is_empty()));
         self.name_session(slot, Name { number: row.number, user: row.user, stored: true });
         self.take_deliveries_back(slot, &inbound, &outbound, tally, begun);
+        self.stand(slot);
         for (filter, options, identifier) in subscriptions {
             self.subscribe_back(slot, &filter, unpacked(options, identifier));
         }

@@ -40,6 +40,7 @@ mod pool;
 mod porch;
 mod profile;
 mod publish;
+mod refusal;
 mod retained;
 mod revive;
 mod rewrite;

@@ -6,6 +6,7 @@ use breakwater_router::{GroupRef, PackedGrant, Snapshot, Subscriber};
 use breakwater_session::AckTicket;
 
 use crate::driver::{Peer, ShardId};
+use crate::refusal::Word;
 
 /// One piece of mail. Owned and `Send`; keeps its order per pair of shards.
 #[derive(Debug)]
@@ -89,12 +90,16 @@ pub(crate) struct Entry {
     pub(crate) receipt: Option<Receipt>,
     /// Where it is in the store, in the queues of all its targets that are there; 0 if it is not.
     pub(crate) position: Position,
+    /// What its publisher was told.
+    pub(crate) word: Word,
 }
 
 /// A publisher whose acknowledgement waits for what others have to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// Its session, at its home.
+    /// Its home: an entry may have come by way of another shard.
+    pub(crate) home: ShardId,
+    /// Its session there.
     pub(crate) session: u32,
     pub(crate) generation: u32,
     pub(crate) ticket: AckTicket,

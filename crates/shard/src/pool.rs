@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use breakwater_contract::store::{Change, SessionNumber, SessionRow, Terms, Wanted};
 use breakwater_proto::{FilterKind, Message, MessageView, QoS, parse_filter};
 use breakwater_router::{GroupRef, Target};
+use breakwater_session::QueueFull;
 
 use crate::durable::NOTE_BYTES;
 use crate::kept::Place;
@@ -61,6 +62,12 @@ impl Pools {
             pools.remove(&pool.filter);
         }
         true
+    }
+
+    /// Whether a message would find room in the pool of a group, which need not be there yet.
+    fn has_room(&self, filter: &str, bytes: u64, most: (u64, u64)) -> bool {
+        let pools = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(filter).map_or(most.0 > 0 && bytes <= most.1, |pool| pool.fits(bytes, most))
     }
 
     /// The pool of a group, with room taken in it. `Err`: there is none.
@@ -114,13 +121,17 @@ impl Pool {
 
     /// Two shards may pass the bound by a message each.
     fn take_room(&self, now: u64, bytes: u64, most: (u64, u64)) -> bool {
-        let is = (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let fits = is.0 < most.0 && is.1.saturating_add(bytes) <= most.1;
+        let fits = self.fits(bytes, most);
         if fits {
             self.add(1, bytes);
             self.used.fetch_max(now, Ordering::Relaxed);
         }
         fits
+    }
+
+    fn fits(&self, bytes: u64, most: (u64, u64)) -> bool {
+        let is = (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        is.0 < most.0 && is.1.saturating_add(bytes) <= most.1
     }
 
     /// What makes it in the store.
@@ -136,6 +147,11 @@ pub(crate) fn is_pool(row: &SessionRow) -> bool {
     *row.attributes == *ATTRIBUTES
 }
 
+/// What a message counts in a pool.
+fn bytes_of(view: &MessageView<'_>) -> u64 {
+    (view.topic.len() + view.payload.len() + view.properties.len()) as u64
+}
+
 impl<T: Send> Shard<T> {
     /// A member that is away was chosen for a message: it waits for the whole group instead. None: it can't.
     pub(crate) fn pool_for(
@@ -143,6 +159,7 @@ impl<T: Send> Shard<T> {
         view: &MessageView<'_>,
         group: GroupRef,
         target: Target,
+        is_back: bool,
     ) -> Option<(Arc<Pool>, Wanted)> {
         if !self.durable.is_on() || !target.grant.durable() || view.qos.min(target.grant.qos()) == QoS::AtMostOnce {
             return None;
@@ -151,9 +168,10 @@ impl<T: Send> Shard<T> {
         if !self.router.group_text(group, &mut filter) {
             return None;
         }
-        let bytes = (view.topic.len() + view.payload.len() + view.properties.len()) as u64;
-        let limits = &self.options.limits;
-        let most = (u64::from(limits.queue_messages_max), u64::from(limits.queue_bytes_max));
+        let bytes = bytes_of(view);
+        // Where publishers are refused nothing is lost that was taken: it comes back though others have its room by now.
+        let has_room = is_back && self.options.limits.queue_full == QueueFull::Refuse;
+        let most = if has_room { (u64::MAX, u64::MAX) } else { self.pool_bounds() };
         let pool = match self.returning.pools.take_room(&filter, self.now.0, bytes, most) {
             Ok(pool) => pool?,
             Err(()) => {
@@ -167,6 +185,19 @@ impl<T: Send> Shard<T> {
         let terms = Terms { qos: view.qos, shared: true, ..Terms::default() };
         let wanted = Wanted { session: pool.number, terms };
         Some((pool, wanted))
+    }
+
+    fn pool_bounds(&self) -> (u64, u64) {
+        let limits = &self.options.limits;
+        (u64::from(limits.queue_messages_max), u64::from(limits.queue_bytes_max))
+    }
+
+    /// Whether the pool of a group has room for a message.
+    pub(crate) fn pool_has_room(&self, group: GroupRef, view: &MessageView<'_>) -> bool {
+        let mut filter = String::new();
+        self.durable.is_on()
+            && self.router.group_text(group, &mut filter)
+            && self.returning.pools.has_room(&filter, bytes_of(view), self.pool_bounds())
     }
 
     /// Makes a pool in the store, if it is not there: goes before its message, in the same batch.
@@ -191,7 +222,7 @@ impl<T: Send> Shard<T> {
         target: Target,
         is_back: bool,
     ) -> bool {
-        let Some((pool, wanted)) = self.pool_for(view, group, target) else { return false };
+        let Some((pool, wanted)) = self.pool_for(view, group, target, is_back) else { return false };
         self.finish_keeping();
         if is_back {
             pool.paused_until.fetch_max(self.now.0 + PAUSE_MS, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use crate::durable::{NOTE_BYTES, Promise};
 use crate::ingress::{Spend, Step};
 use crate::mail::Receipt;
 use crate::mount::is_nameless;
+use crate::refusal::Word;
 use crate::rewrite::{Outcome, Use};
 use crate::route::{Publishing, Run, deliveries_in};
 use crate::shard::{Shard, later};
@@ -171,8 +172,30 @@ impl<T: Send> Shard<T> {
         self.take_publish(driver, slot, topic, publish, spend, (denied, due))
     }
 
-    /// A publish that is a new one: routed, kept for later, or neither; and acknowledged, now or when the store has it.
+    /// A publish that is a new one. One that can be refused is, if it meets a full queue; otherwise its client has our word.
     fn take_publish<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        slot: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+        spend: &mut Spend,
+        (denied, due): (Option<ReasonCode>, Option<Result<u64, ReasonCode>>),
+    ) -> Result<bool, Cause> {
+        let routed = denied.is_none() && due.is_none();
+        if publish.qos == QoS::AtMostOnce || !routed || !self.can_be_refused(slot) {
+            return self.take_permitted(driver, slot, topic, publish, spend, (denied, due));
+        }
+        let view = self.view_of(slot, topic, publish);
+        let refused = self.is_refused(&view).then_some(ReasonCode::QuotaExceeded);
+        self.word = Word::Given;
+        let result = self.take_permitted(driver, slot, topic, publish, spend, (refused, None));
+        self.word = Word::None;
+        result
+    }
+
+    /// A publish that is a new one: routed, kept for later, or neither; and acknowledged, now or when the store has it.
+    fn take_permitted<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         slot: u32,
@@ -229,7 +252,7 @@ impl<T: Send> Shard<T> {
     fn begin_publishing(&mut self, session: u32) {
         let Some(generation) = self.sessions.generation(session) else { return };
         let Some(resident) = self.sessions.get(session) else { return };
-        let receipt = Receipt { session, generation, ticket: resident.session.next_ticket() };
+        let receipt = Receipt { home: self.id, session, generation, ticket: resident.session.next_ticket() };
         self.publishing = Some(Publishing { receipt, parts: 0, here: false });
     }
 

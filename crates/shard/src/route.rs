@@ -11,6 +11,7 @@ use crate::driver::{Driver, ShardId};
 use crate::inbox::{Job, Progress};
 use crate::ingress::Spend;
 use crate::mail::{Batch, Entry, GroupTry, Mail, Receipt, Routed};
+use crate::refusal::Word;
 use crate::shard::{Shard, hash_id};
 
 /// A batch that has grown so far leaves before the turn ends, so that the other core starts early and caches stay warm.
@@ -180,7 +181,7 @@ impl<T: Send> Shard<T> {
         let here = matches.few.iter().filter(|target| target.subscriber.shard == self.id).count();
         let work = view.payload.len().saturating_add(OVERHEAD).saturating_mul(here);
         let mut later = (work > spend.bytes as usize && here > 1)
-            .then(|| self.own_batch(entry_of(view), |batch| batch.wire_of(view)));
+            .then(|| self.own_batch(self.entry_of(view), |batch| batch.wire_of(view)));
         let origin = Subscriber::from_u64(view.origin);
         let mut encoded = std::mem::take(&mut self.encoded);
         let mut shared = Shared::borrowed(*view, &mut encoded);
@@ -198,7 +199,7 @@ impl<T: Send> Shard<T> {
             } else {
                 let to = target.subscriber.shard;
                 if open != Some(to) {
-                    self.open_entry(to, entry_of(view));
+                    self.open_entry(to, self.entry_of(view));
                     self.batch(to).wire_of(view);
                     open = Some(to);
                 }
@@ -217,7 +218,7 @@ impl<T: Send> Shard<T> {
             self.begin_job(batch, waits);
         }
         for snapshot in &matches.large {
-            self.route_large(waits, snapshot, entry_of(view), |batch| batch.wire_of(view));
+            self.route_large(waits, snapshot, self.entry_of(view), |batch| batch.wire_of(view));
         }
         for group in &matches.groups {
             self.route_shared(driver, *group, view, matches.topic_hash);
@@ -252,6 +253,11 @@ impl<T: Send> Shard<T> {
         }
         let batch = self.own_batch(entry, fill);
         self.begin_job(batch, publisher);
+    }
+
+    /// An entry for the message that is being delivered; its wire form follows by [`Batch::wire_of`].
+    pub(crate) fn entry_of(&self, view: &MessageView<'_>) -> Entry {
+        Entry { word: self.word, ..entry_of(view) }
     }
 
     /// A batch for targets that live here.
@@ -323,23 +329,41 @@ impl<T: Send> Shard<T> {
             if tried.count > 0 {
                 self.counters.bump(Metric::SharedBounced);
             }
-            let who = target.subscriber;
-            if who.shard != self.id {
-                attempt.tried = tried.as_slice().first().copied();
-                return self.send_to_member(driver, view, target, attempt, receipt);
-            }
-            let mut encoded = std::mem::take(&mut self.encoded);
-            let mut shared = Shared::borrowed(*view, &mut encoded);
-            let ids = target.grant.subscription_ids();
-            let outcome = self.deliver_one(&mut shared, who, target.grant, ids, true);
-            self.encoded = encoded;
-            match outcome {
-                Some(Delivered::Dropped(DropReason::Expired)) => return Tried::Here,
-                Some(Delivered::Dropped(_)) | None => tried.push(who),
-                Some(Delivered::Sent | Delivered::Queued | Delivered::Behind) => return Tried::Here,
+            attempt.tried = tried.as_slice().first().copied();
+            match self.give_to_member(driver, view, target, attempt, receipt) {
+                Tried::Nobody => tried.push(target.subscriber),
+                tried => return tried,
             }
         }
+        if self.word == Word::Given {
+            return self.insist(driver, attempt, view, receipt);
+        }
         Tried::Nobody
+    }
+
+    /// One message to one member of a group. Nobody: it is gone, or has dropped it.
+    pub(crate) fn give_to_member<D: Driver<Transport = T>>(
+        &mut self,
+        driver: &mut D,
+        view: &MessageView<'_>,
+        target: Target,
+        attempt: GroupTry,
+        receipt: Option<Receipt>,
+    ) -> Tried {
+        let who = target.subscriber;
+        if who.shard != self.id {
+            return self.send_to_member(driver, view, target, attempt, receipt);
+        }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let mut shared = Shared::borrowed(*view, &mut encoded);
+        let ids = target.grant.subscription_ids();
+        let outcome = self.deliver_one(&mut shared, who, target.grant, ids, true);
+        self.encoded = encoded;
+        match outcome {
+            Some(Delivered::Dropped(DropReason::Expired)) => Tried::Here,
+            Some(Delivered::Dropped(_)) | None => Tried::Nobody,
+            Some(Delivered::Sent | Delivered::Queued | Delivered::Behind) => Tried::Here,
+        }
     }
 
     /// One message to one group member at another shard. `receipt`: of the entry that brought it here; who publishes here has one
@@ -353,7 +377,7 @@ impl<T: Send> Shard<T> {
         receipt: Option<Receipt>,
     ) -> Tried {
         let to = target.subscriber.shard;
-        let mut entry = entry_of(view);
+        let mut entry = self.entry_of(view);
         entry.group = Some(attempt);
         entry.receipt = match &mut self.publishing {
             Some(publishing) if target.grant.durable() => Some(publishing.another()),
@@ -584,6 +608,7 @@ impl Run<'_> {
             group: None,
             receipt: None,
             position: Position(0),
+            word: Word::None,
         }
     }
 }
@@ -602,6 +627,7 @@ pub(crate) fn entry_of(view: &MessageView<'_>) -> Entry {
         group: None,
         receipt: None,
         position: Position(0),
+        word: Word::None,
     }
 }
 

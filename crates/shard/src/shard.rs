@@ -24,6 +24,7 @@ use crate::mail::Batch;
 use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
+use crate::refusal::{Standers, Word};
 use crate::retained::Owed;
 use crate::route::Publishing;
 use crate::slab::Slab;
@@ -194,6 +195,10 @@ pub struct Shard<T: Send> {
     pub(crate) report: Report,
     /// The publish with QoS 1 or 2 that is on its way to its targets.
     pub(crate) publishing: Option<Publishing>,
+    /// What the publisher of the message was told that is being delivered.
+    pub(crate) word: Word,
+    /// Sessions here that have publishes refused while their queues are full.
+    pub(crate) standers: Standers,
     /// Where sessions of the store live, on all shards.
     pub(crate) returning: Arc<Returning>,
     /// Bytes in queues and blocked out buffers.
@@ -288,6 +293,8 @@ impl<T: Send> Shard<T> {
             counters: Counters::default(),
             report: Report::default(),
             publishing: None,
+            word: Word::None,
+            standers: Standers::default(),
             returning: setup.returning,
             held_bytes: 0,
             away_bytes: 0,
@@ -455,6 +462,7 @@ impl<T: Send> Shard<T> {
             }
             self.counters.bump(Metric::Panics);
             self.publishing = None;
+            self.word = Word::None;
             self.finish_keeping();
             let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
             self.close(driver, slot, Cause::Panic);

@@ -10,6 +10,7 @@ use breakwater_session::{Delivery, Shared};
 use crate::conn::NONE;
 use crate::delayed::Totals;
 use crate::driver::Driver;
+use crate::refusal::Refusals;
 use crate::shard::{Shard, later};
 
 /// Time between two looks at a shard's numbers, in milliseconds.
@@ -34,6 +35,8 @@ pub struct Pages {
     shards: Vec<ShardPage>,
     /// Messages that are to be published later.
     pub(crate) delayed: Totals,
+    /// Sessions that have publishes refused while their queues are full.
+    pub(crate) refusals: Refusals,
 }
 
 impl Pages {
@@ -47,7 +50,8 @@ impl Pages {
             held_bytes: AtomicU64::new(0),
             clients_max: AtomicU64::new(0),
         };
-        Self { shards: (0..shards).map(|_| page()).collect(), delayed: Totals::default() }
+        let (delayed, refusals) = (Totals::default(), Refusals::new(shards));
+        Self { shards: (0..shards).map(|_| page()).collect(), delayed, refusals }
     }
 
     /// Sum of a counter over all shards, as of their last pages.
@@ -211,6 +215,7 @@ impl<'a> Figures<'a> {
             Metric::DroppedExpired,
             Metric::DroppedTooLarge,
             Metric::DroppedQueueFull,
+            Metric::DroppedUntold,
             Metric::DroppedTooOld,
             Metric::DroppedSlowConsumer,
             Metric::DroppedOffline,

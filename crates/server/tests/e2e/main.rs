@@ -20,6 +20,7 @@ mod logging;
 mod moving;
 mod ports;
 mod program;
+mod queues;
 mod rumqttc_clients;
 mod scripts;
 mod starting;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use breakwater_session::Limits;
+use breakwater_session::{Limits, QueueFull};
 
 use crate::profile::{Profile, Rates};
 use crate::rewrite::Rewriter;
@@ -30,6 +30,8 @@ struct Row {
     limits: Arc<Limits>,
     /// The same while there is no memory for queues.
     no_queue: Box<Limits>,
+    /// The same with bounds of its queue that hold for one message.
+    bent: Option<Box<Limits>>,
     profile: Arc<Profile>,
     rewriter: Option<Box<Rewriter>>,
     listener: u16,
@@ -78,6 +80,20 @@ impl Profiles {
     #[inline]
     pub(crate) fn no_queue(&self, row: u16) -> &Limits {
         &self.row(row).no_queue
+    }
+
+    /// Limits of a row for one message, with other bounds of the queue: see [`Profiles::bent`].
+    pub(crate) fn bend(&mut self, row: u16, (messages_max, bytes_max): (u32, u32), full: QueueFull) {
+        let row = if usize::from(row) < self.rows.len() { usize::from(row) } else { 0 };
+        let Row { limits, bent, .. } = &mut self.rows[row];
+        let bent = bent.get_or_insert_with(|| Box::new(Limits::clone(limits)));
+        (bent.queue_messages_max, bent.queue_bytes_max, bent.queue_full) = (messages_max, bytes_max, full);
+    }
+
+    /// What [`Profiles::bend`] has made of the limits.
+    pub(crate) fn bent(&self, row: u16) -> &Limits {
+        let row = self.row(row);
+        row.bent.as_deref().unwrap_or(&row.limits)
     }
 
     #[inline]
@@ -186,9 +202,10 @@ impl Profiles {
 impl Row {
     fn new(profile: Arc<Profile>, listener: u16) -> Self {
         let limits = Arc::clone(&profile.limits);
-        let no_queue = Box::new(Limits { queue_messages_max: 0, ..Limits::clone(&limits) });
+        let (queue_messages_max, queue_full) = (0, QueueFull::DropNewest);
+        let no_queue = Box::new(Limits { queue_messages_max, queue_full, ..Limits::clone(&limits) });
         let rewriter = Rewriter::new(&profile.rewrite);
-        Self { limits, no_queue, profile, rewriter, listener, current: true, used: true, sessions: 0 }
+        Self { limits, no_queue, bent: None, profile, rewriter, listener, current: true, used: true, sessions: 0 }
     }
 
     /// A profile with the same limits.
