@@ -19,6 +19,7 @@ mod link;
 mod outbound;
 mod queue;
 mod session;
+mod subscriptions;
 mod terms;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use limits::{Limits, QueueFull, Versions};
 pub use link::Link;
 pub use outbound::Acked;
 pub use session::{Session, StoredWill};
+pub use subscriptions::Subscriptions;
 pub use terms::{ConnAckFacts, Refusal, Terms, refuse};

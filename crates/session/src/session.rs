@@ -5,6 +5,7 @@ use breakwater_proto::Message;
 use crate::AckTicket;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
+use crate::subscriptions::Subscriptions;
 
 /// One client's session. Lives in its home shard's slab and never leaves it.
 ///
@@ -12,7 +13,7 @@ use crate::outbound::Outbound;
 #[derive(Debug)]
 pub struct Session {
     /// The router's filter ids; the shard keeps them.
-    pub subscriptions: Vec<u32>,
+    pub subscriptions: Subscriptions,
     client_id: Box<str>,
     will: Option<Box<StoredWill>>,
     pub(crate) inbound: Option<Box<Inbound>>,
@@ -36,9 +37,9 @@ pub struct StoredWill {
 
 impl Session {
     #[must_use]
-    pub fn new(client_id: &str, expiry_s: u32) -> Session {
+    pub fn new(client_id: impl Into<Box<str>>, expiry_s: u32) -> Session {
         Session {
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::default(),
             client_id: client_id.into(),
             will: None,
             inbound: None,
@@ -112,7 +113,7 @@ impl Session {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.client_id.len()
-            + self.subscriptions.capacity() * size_of::<u32>()
+            + self.subscriptions.heap_bytes()
             + self.will().map_or(0, |will| size_of::<StoredWill>() + will.message.byte_len())
             + self.inbound.as_deref().map_or(0, Inbound::heap_bytes)
             + self.outbound.as_deref().map_or(0, Outbound::heap_bytes)

@@ -411,7 +411,7 @@ impl<T: Send> Shard<T> {
             shares: false,
             lasting: None,
         };
-        let session = self.enrol(resident, entrant.client_id(), entrant.mount.clone());
+        let session = self.enrol(resident, entrant.mount.clone());
         self.counters.bump(Metric::SessionsCreated);
         (session, false) // [MQTT-3.2.2-2] [MQTT3-3.2.2-1] [MQTT3-3.2.2-3]
     }

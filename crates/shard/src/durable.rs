@@ -17,7 +17,7 @@ use crate::estate::{Estates, HandedOver};
 use crate::forward::Held;
 use crate::keeping::Keeping;
 use crate::kept::{KeptMessages, Place};
-use crate::lasting::{Names, Promised};
+use crate::lasting::Promised;
 use crate::mail::Receipt;
 use crate::shard::{NEVER, Shard, later};
 use crate::tail::Tails;
@@ -36,8 +36,6 @@ pub(crate) struct Durable {
     /// None: nothing outlasts the process, and nothing is handed in.
     store: Option<Arc<dyn Store>>,
     durability: Durability,
-    /// Sessions that the store knows.
-    pub(crate) names: Names,
     /// Messages that it has, or will have.
     pub(crate) kept: KeptMessages,
     /// The message that is being delivered.
@@ -142,7 +140,6 @@ impl Durable {
         Self {
             store: Some(store).filter(|store| !store.is_volatile()),
             durability,
-            names: Names::new(),
             kept: KeptMessages::default(),
             keeping: Keeping::default(),
             pools_written: BTreeMap::new(),

@@ -192,8 +192,8 @@ impl<T: Send> Shard<T> {
         if resident.shares {
             self.redeliver(driver, session, &subscriptions);
         }
-        for id in subscriptions {
-            self.router.remove(FilterId::from_u32(id), who);
+        for id in subscriptions.iter() {
+            self.router.remove(FilterId::from_u32(*id), who);
         }
         self.discard(driver, session);
     }
@@ -204,9 +204,8 @@ impl<T: Send> Shard<T> {
         self.stand_down(session);
         self.forget_session(session);
         let who = self.subscriber_of(session);
-        let held = self.sessions.get_mut(session).map(|resident| std::mem::take(&mut resident.session.subscriptions));
-        for id in held.unwrap_or_default() {
-            self.router.remove(FilterId::from_u32(id), who);
+        for id in self.sessions.get(session).into_iter().flat_map(|resident| resident.session.subscriptions.iter()) {
+            self.router.remove(FilterId::from_u32(*id), who);
         }
         self.release_exclusives(session);
         let Some(resident) = self.sessions.remove(session) else { return };

@@ -20,15 +20,19 @@ use crate::durable::Promise;
 use crate::estate::is_estate;
 use crate::forward::Roster;
 use crate::pool::Pools;
-use crate::shard::{Lasting, NEVER, Resident, Shard, hash_id, home_of, later};
+use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
 
-/// What the store calls a session, and whose it is; by slot.
-pub(crate) type Names = BTreeMap<u32, Name>;
-
-#[derive(Debug)]
-pub(crate) struct Name {
-    number: SessionNumber,
+/// What few sessions need: those of the store.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    /// What the store calls it.
+    pub(crate) number: SessionNumber,
+    /// The last batch that has a message for it; 0 for none.
+    pub(crate) kept_until: u64,
+    /// The last message that it was given in memory and that the store had before.
+    pub(crate) kept_last: Position,
+    /// Whose it is.
     user: Box<str>,
     /// The store has said that it has it.
     stored: bool,
@@ -104,36 +108,33 @@ impl<T: Send> Shard<T> {
     /// A client is tied to its session, and CONNACK is written: where the session outlasts the process, the store comes first.
     pub(crate) fn keep_session(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
         let Some(store) = self.durable.store() else { return };
-        let durable = self.sessions.get(session).is_some_and(|resident| resident.session.is_durable());
-        // What it has queued in the store it still gets, though it ends with this connection now.
-        if !durable && !self.durable.names.contains_key(&session) {
-            return;
-        }
+        let Some(resident) = self.sessions.get_mut(session) else { return };
         let user = &*entrant.principal.name;
-        let promised = match self.durable.names.get_mut(&session) {
-            Some(name) => {
-                if *name.user != *user {
-                    name.user = user.into();
+        let promised = match resident.lasting.as_deref_mut() {
+            Some(lasting) => {
+                // What it has queued in the store it still gets, though it may end with this connection now.
+                if *lasting.user != *user {
+                    lasting.user = user.into();
                 }
                 // Whoever was let in before may have gone without an answer.
-                if name.stored { Promised::OldSession } else { Promised::NewSession }
+                if lasting.stored { Promised::OldSession } else { Promised::NewSession }
             }
-            None => {
-                self.name_session(session, Name { number: store.new_session(), user: user.into(), stored: false });
+            None if resident.session.is_durable() => {
+                self.name_session(session, store.new_session(), user.into(), false);
                 Promised::NewSession
             }
+            None => return,
         };
         self.record_session(session, true);
         self.hold_answer(slot, promised);
     }
 
     /// The store knows a session by this name.
-    fn name_session(&mut self, session: u32, name: Name) {
+    fn name_session(&mut self, session: u32, number: SessionNumber, user: Box<str>, stored: bool) {
         if let Some(resident) = self.sessions.get_mut(session) {
-            resident.lasting = Some(Box::new(Lasting { number: name.number, ..Lasting::default() }));
+            resident.lasting = Some(Box::new(Lasting { number, user, stored, ..Lasting::default() }));
         }
-        self.returning.roster.enter(self.subscriber_of(session), name.number);
-        self.durable.names.insert(session, name);
+        self.returning.roster.enter(self.subscriber_of(session), number);
     }
 
     /// What is in the out buffer waits for the store.
@@ -172,8 +173,9 @@ impl<T: Send> Shard<T> {
         conn.flags.holds.put(hold::UNSTORED, false);
         // If the socket is full all the same, the next write finds out.
         conn.flags.blocked = false;
-        if stored && let Some(name) = self.durable.names.get_mut(&conn.session) {
-            name.stored = true;
+        let resident = self.sessions.get_mut(conn.session).filter(|_| stored);
+        if let Some(lasting) = resident.and_then(|resident| resident.lasting.as_deref_mut()) {
+            lasting.stored = true;
         }
         if stored || promised == Promised::OldSession {
             conn.flags.tail_ready |= !conn.tail.is_empty();
@@ -206,13 +208,13 @@ impl<T: Send> Shard<T> {
 
     /// The store learns how a session is, if it knows it.
     pub(crate) fn record_session(&mut self, session: u32, hurry: bool) {
-        let Some(name) = self.durable.names.get(&session) else { return };
         let Some(resident) = self.sessions.get(session) else { return };
+        let Some(lasting) = resident.lasting.as_deref() else { return };
         let will = resident.session.will();
         let row = SessionRow {
-            number: name.number,
+            number: lasting.number,
             client_id: resident.session.client_id().into(),
-            user: name.user.clone(),
+            user: lasting.user.clone(),
             expiry_s: resident.session.expiry_s(),
             detached_unix_ms: self.detached_unix_ms(resident),
             will: will.map(|will| (will.message.clone(), will.delay_s)),
@@ -237,17 +239,17 @@ impl<T: Send> Shard<T> {
 
     /// A session has a subscription. `filter`: as the router writes it.
     pub(crate) fn record_subscription(&mut self, session: u32, filter: &str, grant: Grant) {
-        let Some(name) = self.durable.names.get(&session) else { return };
+        let Some(number) = self.number_of(session) else { return };
         let (filter, bytes) = (Box::from(filter), filter.len() + 32);
         let (options, identifier) = (packed(grant), grant.subscription_id);
-        self.record(Change::Subscribe { session: name.number, filter, options, identifier }, bytes, true);
+        self.record(Change::Subscribe { session: number, filter, options, identifier }, bytes, true);
     }
 
     /// A session has a subscription no longer.
     pub(crate) fn record_unsubscribed(&mut self, session: u32, filter: &str) {
-        let Some(name) = self.durable.names.get(&session) else { return };
+        let Some(number) = self.number_of(session) else { return };
         let (filter, bytes) = (Box::from(filter), filter.len() + 32);
-        self.record(Change::Unsubscribe { session: name.number, filter }, bytes, true);
+        self.record(Change::Unsubscribe { session: number, filter }, bytes, true);
     }
 
     /// A session ends, or lives from here on as long as its connection.
@@ -259,12 +261,14 @@ impl<T: Send> Shard<T> {
 
     /// The store knows it no longer as a session of this shard. Answers what it called it.
     pub(crate) fn take_name(&mut self, session: u32) -> Option<SessionNumber> {
-        let name = self.durable.names.remove(&session)?;
+        let lasting = self.sessions.get_mut(session)?.lasting.take()?;
         self.returning.roster.strike(self.id, session);
-        if let Some(resident) = self.sessions.get_mut(session) {
-            resident.lasting = None;
-        }
-        Some(name.number)
+        Some(lasting.number)
+    }
+
+    /// What the store calls a session, if it knows it.
+    fn number_of(&self, session: u32) -> Option<SessionNumber> {
+        self.sessions.get(session)?.lasting.as_deref().map(|lasting| lasting.number)
     }
 
     /// Takes in what a start has found: nobody is connected, everything is subscribed.
@@ -291,7 +295,7 @@ impl<T: Send> Shard<T> {
         // Who was connected when the process ended may have been sent as much as a client may be.
         let window = u32::from(self.profiles.limits(0).inflight_max);
         let begun = if row.detached_unix_ms == 0 { window } else { begun };
-        let mut session = Session::new(&row.client_id, row.expiry_s);
+        let mut session = Session::new(row.client_id, row.expiry_s);
         let will_pending = row.will.is_some();
         session.set_will(row.will.map(|(message, delay_s)| StoredWill { message, delay_s, expiry_s: will_expiry_s }));
         let resident = Resident {
@@ -308,8 +312,8 @@ impl<T: Send> Shard<T> {
             shares: false,
             lasting: None,
         };
-        let slot = self.enrol(resident, &row.client_id, Some(mount).filter(|mount| !mount.is_empty()));
-        self.name_session(slot, Name { number: row.number, user: row.user, stored: true });
+        let slot = self.enrol(resident, Some(mount).filter(|mount| !mount.is_empty()));
+        self.name_session(slot, row.number, row.user, true);
         self.take_deliveries_back(slot, &inbound, &outbound, tally, begun);
         self.stand(slot);
         for (filter, options, identifier) in subscriptions {
@@ -376,13 +380,13 @@ impl<T: Send> Shard<T> {
     }
 
     /// A session gets its slot, and its client finds it there.
-    pub(crate) fn enrol(&mut self, resident: Resident, client_id: &str, mount: Option<Box<str>>) -> u32 {
+    pub(crate) fn enrol(&mut self, resident: Resident, mount: Option<Box<str>>) -> u32 {
+        let hash = hash_id(self.seed, resident.session.client_id());
         self.profiles.hold(resident.profile);
         let (session, _) = self.sessions.insert(resident); // [MQTT-3.1.2-6]
         if let Some(mount) = mount {
             self.mounts.insert(session, mount);
         }
-        let hash = hash_id(self.seed, client_id);
         let (sessions, seed) = (&self.sessions, self.seed);
         self.registry.insert_unique(hash, session, |slot| {
             sessions.get(*slot).map_or(0, |resident| hash_id(seed, resident.session.client_id()))

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use breakwater_contract::store::{Position, SessionNumber};
+use breakwater_contract::store::SessionNumber;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Counters, Metric, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Matches, Router, Subscriber, Target};
@@ -19,7 +19,7 @@ use crate::driver::{Driver, Peer, Ready, ShardId};
 use crate::durable::Durable;
 use crate::egress::Pool;
 use crate::inbox::{Job, Progress};
-use crate::lasting::Returning;
+use crate::lasting::{Lasting, Returning};
 use crate::mail::Batch;
 use crate::operator::Review;
 use crate::options::Options;
@@ -104,17 +104,6 @@ pub(crate) struct Resident {
     pub(crate) shares: bool,
     /// What the store has to do with it, if it outlasts the process.
     pub(crate) lasting: Option<Box<Lasting>>,
-}
-
-/// What few sessions need: those of the store.
-#[derive(Debug, Default)]
-pub(crate) struct Lasting {
-    /// What the store calls it.
-    pub(crate) number: SessionNumber,
-    /// The last batch that has a message for it; 0 for none.
-    pub(crate) kept_until: u64,
-    /// The last message that it was given in memory and that the store had before.
-    pub(crate) kept_last: Position,
 }
 
 impl Resident {
@@ -554,4 +543,14 @@ pub(crate) fn hash_id(seed: u64, client_id: &str) -> u64 {
     hasher.write_u64(seed);
     hasher.write(client_id.as_bytes());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert_eq!((size_of::<Resident>(), size_of::<Lasting>()), (120, 48));
+    }
 }

@@ -305,13 +305,7 @@ impl<T: Send> Shard<T> {
             // [MQTT-3.10.4-3] [MQTT3-3.10.4-3].
             self.counters.bump(Metric::Unsubscribes);
             if let Some(resident) = self.sessions.get_mut(session) {
-                let subscriptions = &mut resident.session.subscriptions;
-                if let Some(index) = subscriptions.iter().position(|held| *held == id.as_u32()) {
-                    subscriptions.swap_remove(index);
-                }
-                if subscriptions.is_empty() {
-                    *subscriptions = Vec::new();
-                }
+                resident.session.subscriptions.remove(id.as_u32());
             }
             codes.push(ReasonCode::Success.as_u8()); // [MQTT-3.11.3-1]
         }

@@ -288,7 +288,9 @@ impl Store for Engine {
     }
 
     fn restore(&self, each: &mut dyn FnMut(Restored)) -> Result<(), String> {
-        Looker::new(Arc::clone(&self.shared)).restore(each).map_err(|Unread(why)| why)
+        Looker::new(Arc::clone(&self.shared)).restore(each).map_err(|Unread(why)| why)?;
+        self.shared.index.was_read_through();
+        Ok(())
     }
 
     fn health(&self) -> Health {

@@ -29,13 +29,17 @@ impl Folder {
             let state = self.shared.state();
             (state.frozen.clone(), Arc::clone(&state.spans))
         };
-        let Some(frozen) = frozen else { return false };
-        if self.failing
+        if (self.failing || self.shared.index.is_stale())
             && let Err(why) = self.shared.index.reopen()
         {
+            self.failing = true;
             self.fault(&why);
             return false;
         }
+        let Some(frozen) = frozen else {
+            self.end_fault();
+            return false;
+        };
         match fold(&self.shared.index, &frozen, &spans, self.shared.salt) {
             Ok(folded) => {
                 if folded.damaged > 0 {
@@ -49,9 +53,7 @@ impl Folder {
                 state.frozen = None;
                 drop(state);
                 self.shared.choked.store(false, Ordering::Relaxed);
-                if std::mem::take(&mut self.failing) {
-                    self.shared.well(Part::Index);
-                }
+                self.end_fault();
                 // Nobody is worse off for not knowing it.
                 if let Ok(bytes) = disk_bytes(&*self.shared.disk) {
                     self.shared.disk_bytes.store(bytes, Ordering::Relaxed);
@@ -64,6 +66,12 @@ impl Folder {
                 self.fault(&why);
                 false
             }
+        }
+    }
+
+    fn end_fault(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            self.shared.well(Part::Index);
         }
     }
 

@@ -8,6 +8,7 @@ mod fold;
 mod rows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, TableDefinition};
@@ -57,6 +58,8 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
+    /// Its cache holds what is not needed again.
+    stale: AtomicBool,
 }
 
 impl Index {
@@ -81,7 +84,7 @@ impl Index {
                 open(&disk, cache_bytes, true).map_err(|bad| std::io::Error::other(format!("{PATH}: {bad}")))?
             }
         };
-        Ok(Index { disk, cache_bytes, database: RwLock::new(Some(database)) })
+        Ok(Index { disk, cache_bytes, database: RwLock::new(Some(database)), stale: AtomicBool::new(false) })
     }
 
     /// The database to read or write.
@@ -94,12 +97,23 @@ impl Index {
         self.get().as_ref()?.begin_read().ok()
     }
 
-    /// After an error of its disk: redb answers nothing more until it is opened again.
+    /// After an error of its disk, since redb answers nothing more until it is opened again; or to empty its cache.
     pub(crate) fn reopen(&self) -> Result<(), String> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
         *slot = Some(open(&self.disk, self.cache_bytes, false).map_err(|bad| bad.to_string())?);
+        self.stale.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A start has read all of it, once: the cache has as much again as the sessions themselves, and is to be emptied.
+    pub(crate) fn was_read_through(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its cache is to be emptied: [`Index::reopen`].
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 }
 

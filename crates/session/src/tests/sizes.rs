@@ -6,7 +6,7 @@ use breakwater_proto::QoS;
 
 #[test]
 fn an_idle_session_and_its_link_are_small() {
-    assert!(size_of::<Session>() <= 136, "{}", size_of::<Session>());
+    assert!(size_of::<Session>() <= 72, "{}", size_of::<Session>());
     assert!(size_of::<Link>() <= 48, "{}", size_of::<Link>());
     assert!(size_of::<Pending>() <= 32, "{}", size_of::<Pending>());
     assert!(size_of::<Entry>() <= 40, "{}", size_of::<Entry>());
