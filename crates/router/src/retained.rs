@@ -35,7 +35,15 @@ pub struct RetainOutcome {
     pub revision: u64,
     /// There was a message on this topic; it is gone.
     pub replaced: bool,
+    /// The one that is gone was to outlast the process.
+    pub lasting: bool,
     pub refused: Option<Refusal>,
+}
+
+impl RetainOutcome {
+    fn nothing_gone(revision: u64) -> Self {
+        Self { revision, replaced: false, lasting: false, refused: None }
+    }
 }
 
 /// The retained messages of the node. Exact topics in stripes, like the filters; a tree of topics for subscribers that
@@ -66,6 +74,8 @@ struct Kept {
     revision: u64,
     /// Its node in the tree.
     node: u32,
+    /// It is to outlast the process.
+    lasting: bool,
 }
 
 const STRIPE_BITS: u32 = 7;
@@ -117,7 +127,7 @@ impl Retained {
 
     /// Keeps `message` as its topic's retained one [MQTT-3.3.1-5] [MQTT3-3.3.1-5]; an empty payload removes it
     /// [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT3-3.3.1-10] [MQTT3-3.3.1-11].
-    pub(crate) fn retain(&self, key: &HashKey, message: Message) -> RetainOutcome {
+    pub(crate) fn retain(&self, key: &HashKey, message: Message, lasting: bool) -> RetainOutcome {
         let payload = message.payload().len();
         if payload == 0 {
             return self.remove(key, message.topic(), None);
@@ -125,25 +135,36 @@ impl Retained {
         if payload > self.limits.payload_max as usize {
             return self.refuse(key, &message, Refusal::PayloadTooLarge);
         }
-        match self.replace(key, message) {
+        match self.replace(key, message, lasting) {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(message)) => self.refuse(key, &message, Refusal::TooManyBytes),
-            Err(message) => self.keep_new(key, message),
+            Err(message) => self.keep_new(key, message, lasting),
         }
     }
 
     /// The common case: the topic has a message already. The outer error hands the message of a new topic back, the inner
     /// one a message that doesn't fit.
-    fn replace(&self, key: &HashKey, message: Message) -> Result<Result<RetainOutcome, Message>, Message> {
+    fn replace(
+        &self,
+        key: &HashKey,
+        message: Message,
+        lasting: bool,
+    ) -> Result<Result<RetainOutcome, Message>, Message> {
         let hash = key.text(message.topic());
         let mut stripe = write(self.stripe(hash).1);
         match stripe.find(hash, message.topic()) {
-            Some(place) => Ok(self.replace_at(&mut stripe, place, message)),
+            Some(place) => Ok(self.replace_at(&mut stripe, place, message, lasting)),
             None => Err(message),
         }
     }
 
-    fn replace_at(&self, stripe: &mut Stripe, place: u32, message: Message) -> Result<RetainOutcome, Message> {
+    fn replace_at(
+        &self,
+        stripe: &mut Stripe,
+        place: u32,
+        message: Message,
+        lasting: bool,
+    ) -> Result<RetainOutcome, Message> {
         let kept = stripe.kept.get_mut(place).and_then(Option::as_mut).expect("the table names taken places only");
         let (old, new) = (kept.message.byte_len() as u64, message.byte_len() as u64);
         if new > old && !reserve(&self.bytes, new - old, self.limits.bytes_max) {
@@ -154,17 +175,18 @@ impl Retained {
         self.count_expiring(&kept.message, false);
         kept.message = message; // whatever the QoS of either [MQTT3-3.3.1-7]
         kept.revision = self.next_revision();
-        Ok(RetainOutcome { revision: kept.revision, replaced: true, refused: None })
+        let lasting = std::mem::replace(&mut kept.lasting, lasting);
+        Ok(RetainOutcome { revision: kept.revision, replaced: true, lasting, refused: None })
     }
 
-    fn keep_new(&self, key: &HashKey, message: Message) -> RetainOutcome {
+    fn keep_new(&self, key: &HashKey, message: Message, lasting: bool) -> RetainOutcome {
         let hash = key.text(message.topic());
         let mut tree = write(&self.tree);
         let (number, stripe) = self.stripe(hash);
         let mut stripe = write(stripe);
         // Another shard may have been here in the meantime.
         let refusal = if let Some(place) = stripe.find(hash, message.topic()) {
-            match self.replace_at(&mut stripe, place, message) {
+            match self.replace_at(&mut stripe, place, message, lasting) {
                 Ok(outcome) => return outcome,
                 Err(message) => {
                     drop((stripe, tree));
@@ -181,11 +203,11 @@ impl Retained {
             self.count_expiring(&message, true);
             let place = stripe.kept.insert(None);
             let node = tree.insert(key, message.topic(), (place << STRIPE_BITS) | number);
-            *stripe.kept.get_mut(place).expect("just inserted") = Some(Kept { message, revision, node });
+            *stripe.kept.get_mut(place).expect("just inserted") = Some(Kept { message, revision, node, lasting });
             stripe.table.insert_unique(Tagged::filed_under(hash), Tagged::new(hash, place), Tagged::hash);
-            return RetainOutcome { revision, replaced: false, refused: None };
+            return RetainOutcome::nothing_gone(revision);
         };
-        RetainOutcome { revision: self.next_revision(), replaced: false, refused: Some(refusal) }
+        RetainOutcome { refused: Some(refusal), ..RetainOutcome::nothing_gone(self.next_revision()) }
     }
 
     fn refuse(&self, key: &HashKey, message: &Message, refusal: Refusal) -> RetainOutcome {
@@ -200,20 +222,21 @@ impl Retained {
             let stripe = read(lock);
             let revision = self.next_revision();
             if stripe.find(hash, topic).is_none() {
-                return RetainOutcome { revision, replaced: false, refused: None };
+                return RetainOutcome::nothing_gone(revision);
             }
             revision
         };
         let mut tree = write(&self.tree);
         let mut stripe = write(lock);
-        let replaced = stripe.take(hash, topic, only, revision).is_some_and(|kept| {
+        let lasting = stripe.take(hash, topic, only, revision).map(|kept| {
             tree.remove(key, kept.node);
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.bytes.fetch_sub(kept.message.byte_len() as u64, Ordering::Relaxed);
             self.count_expiring(&kept.message, false);
-            true
+            kept.lasting
         });
-        RetainOutcome { revision, replaced, refused: None }
+        let (replaced, lasting) = (lasting.is_some(), lasting.unwrap_or(false));
+        RetainOutcome { revision, replaced, lasting, refused: None }
     }
 
     fn count_expiring(&self, message: &Message, comes: bool) {
@@ -239,7 +262,7 @@ impl Retained {
     }
 
     /// Removes expired messages, looking at `budget` or at all messages, whichever is less. `gone` is told topic and revision
-    /// of each removal.
+    /// of each removal of one that was to outlast the process.
     pub(crate) fn sweep(&self, key: &HashKey, now: Instant, budget: usize, mut gone: impl FnMut(&str, u64)) -> usize {
         if self.expiring.load(Ordering::Relaxed) == 0 {
             return 0;
@@ -270,6 +293,8 @@ impl Retained {
             let outcome = self.remove(key, message.topic(), Some(revision));
             if outcome.replaced {
                 count += 1;
+            }
+            if outcome.lasting {
                 gone(message.topic(), outcome.revision);
             }
         }

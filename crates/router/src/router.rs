@@ -391,7 +391,12 @@ impl Router {
 
     /// Keeps `message` as its topic's retained one; an empty payload removes it.
     pub fn retain(&self, message: Message) -> RetainOutcome {
-        self.retained.retain(&self.key, message)
+        self.retain_as(message, true)
+    }
+
+    /// As [`Router::retain`]; and whether the message is to outlast the process, for [`RetainOutcome::lasting`].
+    pub fn retain_as(&self, message: Message, lasting: bool) -> RetainOutcome {
+        self.retained.retain(&self.key, message, lasting)
     }
 
     /// How long messages live that are retained from here on.
@@ -436,7 +441,7 @@ impl Router {
     }
 
     /// Removes expired messages, looking at no more than `budget`; returns how many went, and tells `gone` topic and revision
-    /// of each.
+    /// of each that was to outlast the process.
     pub fn sweep_retained(&self, now: Instant, budget: usize, gone: impl FnMut(&str, u64)) -> usize {
         self.retained.sweep(&self.key, now, budget, gone)
     }
