@@ -47,6 +47,10 @@ impl AwaitingRelease {
         self.ids.back().is_some_and(|last| *last >= id) && self.ids.binary_search(&id).is_ok()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        self.ids.iter().copied()
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.ids.len()

@@ -113,6 +113,12 @@ impl Session {
         packet_ids.iter().for_each(|id| _ = inbound.awaiting_release.insert(*id));
     }
 
+    /// QoS 2 publishes that were taken, and that await their PUBREL: their packet identifiers.
+    #[must_use]
+    pub fn held_publishes(&self) -> Vec<u16> {
+        self.inbound.as_deref().map_or(Vec::new(), |inbound| inbound.awaiting_release.iter().collect())
+    }
+
     /// A QoS 2 publish comes to nothing: if it comes again, it is a new one.
     pub fn forget_publish(&mut self, packet_id: u16) {
         if let Some(inbound) = self.inbound.as_deref_mut() {

@@ -149,6 +149,12 @@ impl Inflight {
         ids.map(|(place, _)| advance(self.first_id, place))
     }
 
+    /// All unfinished deliveries and holes, oldest first.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (u16, &mut Entry)> {
+        let first = self.first_id;
+        (0..).zip(&mut self.ring).map(move |(place, entry)| (advance(first, place), entry))
+    }
+
     pub(crate) fn get_mut(&mut self, id: u16) -> Option<&mut Entry> {
         let place = self.place(id)?;
         self.ring.get_mut(place)

@@ -1,5 +1,7 @@
 //! Broker to client: what a session does about a message that the router has for it.
 
+mod moving;
+
 use breakwater_proto::{Ack, Instant, Message, OutPublish, QoS, ReasonCode, Version, encode_pubrel};
 
 use crate::aliases::AliasChoice;

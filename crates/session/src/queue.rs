@@ -64,6 +64,10 @@ impl Pending {
         Kept(self.kept & !(SENT | WAITS))
     }
 
+    pub(crate) fn set_kept(&mut self, kept: Kept) {
+        self.kept = self.kept & (SENT | WAITS) | kept.0;
+    }
+
     /// It is in memory only, from here on.
     pub(crate) fn lose(&mut self) {
         self.kept &= SENT;
@@ -153,6 +157,10 @@ impl Queue {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.pending.iter_mut()
     }
 
     #[inline]
