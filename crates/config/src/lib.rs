@@ -41,7 +41,7 @@ pub use plan::{Change, Plan, Step, plan};
 pub use raw::{Fault, Origin};
 pub use reference::reference;
 pub use resolve::{
-    Authentication, Effective, Lasting, OnRebind, Reload, Resolved, Sources, StoreSettings, Terms, WhenUnavailable,
+    Authentication, Effective, OnRebind, Reload, Resolved, Sources, StoreSettings, Terms, WhenUnavailable, Zone,
     resolve,
 };
 pub use setting::{Applies, Setting, Store};

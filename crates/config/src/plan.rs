@@ -73,7 +73,10 @@ impl Step {
 #[must_use]
 pub fn plan(old: &Resolved, new: &Resolved) -> Plan {
     let mut plan = Plan { on_rebind: new.reload.on_rebind, drain_over_ms: new.reload.drain_over_ms, ..Plan::default() };
-    let changed = changed(&old.values, &new.values);
+    let mut changed = changed(&old.values, &new.values);
+    for change in changed.iter_mut().filter(|change| old.waits_for_store(&change.key, new)) {
+        change.applies = Applies::Restart;
+    }
     let find = |all: &[Listener], name: &str| all.iter().find(|other| &*other.options.name == name).cloned();
     for before in &old.listeners {
         let name = &before.options.name;
@@ -215,10 +218,18 @@ fn places(listener: &Listener) -> String {
 }
 
 impl Resolved {
+    /// Whether a setting asks for a store, which only a start opens.
+    fn waits_for_store(&self, key: &str, new: &Resolved) -> bool {
+        !self.store.is_open && new.store.is_open && key.ends_with("store.durability")
+    }
+
     /// What runs after a plan was applied: what waits for a restart is as it was, so that the next plan names it again.
     #[must_use]
     pub fn taken_up(mut self, old: &Resolved) -> Self {
-        for value in self.values.iter_mut().filter(|value| value.applies == Applies::Restart) {
+        let waits: Vec<bool> = self.values.iter().map(|value| old.waits_for_store(&value.key, &self)).collect();
+        self.store.is_open = old.store.is_open;
+        let values = self.values.iter_mut().zip(waits);
+        for (value, _) in values.filter(|(value, waits)| *waits || value.applies == Applies::Restart) {
             if let Some(before) = old.values.iter().find(|before| before.key == value.key) {
                 *value = before.clone();
             }

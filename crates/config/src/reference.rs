@@ -83,7 +83,7 @@ const ZONES: &str = "\
 # Zones
 
 A section `[zones.NAME]` holds other limits for the clients of listeners with `zone = \"NAME\"`: any setting of the groups `mqtt`,
-`session` and `queue` above.
+`session` and `queue` above, and `store.durability`.
 ";
 
 const ACME: &str = "\

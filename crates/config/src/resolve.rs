@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use breakwater_router::{RetainedLife, RouterOptions};
 use breakwater_session::Limits;
-use breakwater_shard::{AutoSubscribe, Options, Rewrite};
+use breakwater_shard::{AutoSubscribe, Durability, Options, Rewrite};
 
-use crate::gather::{Gathered, Section};
+use crate::gather::{Gathered, Given, Section};
 use crate::listener::Listener;
 use crate::raw::{Fault, Origin};
 use crate::setting::Store;
@@ -46,6 +46,8 @@ pub struct Resolved {
     pub drain: Duration,
     pub authentication: Authentication,
     pub store: StoreSettings,
+    /// Those that are written down, by name.
+    pub zones: Vec<Zone>,
     pub reload: Reload,
     /// What the clients of all listeners get.
     pub terms: Terms,
@@ -87,7 +89,10 @@ pub struct Authentication {
 /// What outlasts the process, and how much room that may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSettings {
-    pub durability: Lasting,
+    /// Where no zone says something else.
+    pub durability: Durability,
+    /// Something outlasts the process: here, or in a zone.
+    pub is_open: bool,
     /// How long the first change waits for others.
     pub commit_delay_ms: u64,
     pub segment_bytes: u64,
@@ -99,16 +104,14 @@ pub struct StoreSettings {
     pub waiting_bytes: u64,
 }
 
-/// What an acknowledgement promises of what has to last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lasting {
-    /// The disk has it.
-    #[default]
-    Fsync,
-    /// The operating system has it.
-    Os,
-    /// Nothing outlasts the process.
-    Memory,
+/// Terms for the clients of some listeners.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// Of its section; empty for what holds without one.
+    pub name: Box<str>,
+    pub limits: Arc<Limits>,
+    /// What acknowledgements promise.
+    pub durability: Durability,
 }
 
 /// How a changed file is taken up.
@@ -157,6 +160,10 @@ pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec
                     store(&mut resolved.shard.limits, value);
                     Ok(())
                 }
+                Store::Durability(store) => {
+                    store(&mut resolved.store.durability, value);
+                    Ok(())
+                }
                 Store::Node(store) => store(&mut resolved, value),
             };
             if let Err(what) = stored {
@@ -174,30 +181,37 @@ pub fn resolve(sources: &Sources, around: &Surroundings) -> Result<Resolved, Vec
         resolved.acme.push(acme::finish(name, section, around, &base, &mut faults));
     }
     let drafts = listeners::drafts(&gathered, &resolved, around, &base, &mut faults);
+    let lasts = |zone: &Zone| zone.durability > Durability::Memory;
+    resolved.store.is_open = resolved.store.durability > Durability::Memory || zones.values().any(lasts);
     listeners::finish(drafts, &gathered, &zones, around, &mut resolved, &mut faults);
     if !faults.is_empty() {
         return Err(faults);
     }
     resolved.values = effective::all(&gathered, &resolved);
+    resolved.zones = zones.into_values().filter(|zone| !zone.name.is_empty()).collect();
     Ok(resolved)
 }
 
-/// The limits of each zone: those of the broker, with what the zone has of its own.
-pub(crate) type Zones = BTreeMap<Box<str>, Arc<Limits>>;
+/// Each zone by its name: the terms of the broker, with what the zone has of its own.
+pub(crate) type Zones = BTreeMap<Box<str>, Zone>;
 
 fn zones(gathered: &Gathered, resolved: &Resolved, faults: &mut Vec<Fault>) -> Zones {
-    let base = ("".into(), Arc::new(resolved.shard.limits.clone()));
-    let mut zones: Zones = std::iter::once(base).collect();
+    let durability = resolved.store.durability;
+    let base = Zone { name: "".into(), limits: Arc::new(resolved.shard.limits.clone()), durability };
+    let mut zones: Zones = std::iter::once(("".into(), base)).collect();
     for (name, section) in &gathered.zones {
-        let mut limits = resolved.shard.limits.clone();
+        let (mut limits, mut durability) = (resolved.shard.limits.clone(), durability);
         for (row, given) in &section.given {
-            if let (Store::Limits(store), Some(given)) = (TABLE[*row].store, given.last()) {
-                store(&mut limits, &given.value);
+            let Some(Given { value, .. }) = given.last() else { continue };
+            match TABLE[*row].store {
+                Store::Limits(store) => store(&mut limits, value),
+                Store::Durability(store) => store(&mut durability, value),
+                Store::Node(_) => {}
             }
         }
         check_limits(&limits, resolved, section, &format!("zones.{name}."), faults);
         bound_connect(&mut limits);
-        zones.insert(name.clone(), Arc::new(limits));
+        zones.insert(name.clone(), Zone { name: name.clone(), limits: Arc::new(limits), durability });
     }
     zones
 }

@@ -1,6 +1,7 @@
 //! One row of a table of settings: its name, bounds, default, what it does, and from when on a change of it counts.
 
 use breakwater_session::Limits;
+use breakwater_shard::Durability;
 
 use crate::raw::Raw;
 use crate::{Kind, Resolved, Value};
@@ -50,6 +51,8 @@ pub struct Setting<S = Store> {
 pub enum Store {
     /// Terms of clients: a zone can have its own.
     Limits(fn(&mut Limits, &Value)),
+    /// What acknowledgements promise: so can this.
+    Durability(fn(&mut Durability, &Value)),
     /// The whole broker.
     Node(fn(&mut Resolved, &Value) -> Result<(), String>),
 }
@@ -58,7 +61,7 @@ impl Setting {
     /// Whether a zone can have its own.
     #[must_use]
     pub fn in_zones(&self) -> bool {
-        matches!(self.store, Store::Limits(_))
+        matches!(self.store, Store::Limits(_) | Store::Durability(_))
     }
 }
 

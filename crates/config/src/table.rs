@@ -5,11 +5,12 @@ use std::time::Duration;
 use breakwater_proto::QoS;
 use breakwater_router::Strategy;
 use breakwater_session::{Limits, QueueFull};
+use breakwater_shard::Durability;
 
 use crate::listener::{VERSION_WORDS, versions};
 use crate::rules;
 use crate::setting::Store;
-use crate::{Applies, Kind, Lasting, OnRebind, Resolved, Setting, Value, WhenUnavailable};
+use crate::{Applies, Kind, OnRebind, Resolved, Setting, Value, WhenUnavailable};
 use Applies::{Live, NewConnections, Restart};
 
 const STRATEGIES: [(&str, Strategy); 7] = [
@@ -75,6 +76,9 @@ macro_rules! table {
         }),*];
     };
     (@store limits, $to:ident, $value:ident, $store:expr) => { Store::Limits(|$to: &mut Limits, $value: &Value| $store) };
+    (@store durability, $to:ident, $value:ident, $store:expr) => {
+        Store::Durability(|$to: &mut Durability, $value: &Value| $store)
+    };
     (@store node, $to:ident, $value:ident, $store:expr) => {
         Store::Node(|$to: &mut Resolved, $value: &Value| { $store; Ok(()) })
     };
@@ -226,10 +230,11 @@ table! {
     "Bytes of them, all told.",
     node |to, value| to.shard.delayed_bytes_max = value.number();
 
-"store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", Restart,
-    "What is true of a retained message, a session or a subscription before it is acknowledged: the disk has it, or the operating system has it (a power \
-     cut may take the last seconds). With `memory` nothing outlasts the process.",
-    node |to, value| to.store.durability = [Lasting::Fsync, Lasting::Os, Lasting::Memory][(value.number() as usize).min(2)];
+"store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", NewConnections,
+    "What is true of a message, a session or a subscription before it is acknowledged: the disk has it, or the operating system has it (a power \
+     cut may take the last seconds). With `memory` nothing of it outlasts the process. A zone may have its own: [Store](store.md#zones) says whose \
+     counts. If nothing outlasted the process so far, a change takes a restart.",
+    durability |durability, value| *durability = [Durability::Fsync, Durability::Os, Durability::Memory][(value.number() as usize).min(2)];
 "store.commit_delay", Kind::Duration { min_ms: 0, max_ms: 1000 }, "0ms", Restart,
     "How long the first change waits for others, so that one write and one sync do for more of them. What comes while the disk \
      syncs goes together anyway.",

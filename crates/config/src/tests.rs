@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::acme::ACME_TABLE;
 use crate::listener::LISTENER_TABLE;
+use breakwater_shard::Durability;
+
 use crate::{Listener, Origin, Resolved, Sources, Surroundings, TABLE, read_bounded, reference, resolve};
 
 /// A machine with one file in it.
@@ -247,6 +249,9 @@ fn wrong_sections_say_what_was_meant() {
         ("[listeners.unix.x]\nbind = '1883'\n", "unix socket"),
         ("[zones.z]\nlimits.memory = '2GB'\n", "whole broker"),
         ("[zones.z]\nmqtt.max_qoss = 1\n", "did you mean mqtt.max_qos?"),
+        ("[zones.z]\nstore.durabilty = 'os'\n", "did you mean store.durability?"),
+        ("[zones.z.store]\ndurability = 'disk'\n", "fsync, os, memory"),
+        ("[zones.z.store]\nmemory = '64MB'\n", "whole broker"),
         ("mqtt = 5\n", "no key"),
         ("[mqtt.max_qos]\nx = 1\n", "0 to 2"),
     ] {
@@ -272,6 +277,32 @@ fn terms_of_a_listener_come_from_its_zone() {
     let rates = profile.rates;
     assert_eq!((rates.messages_in.per_second, rates.messages_in.burst, rates.bytes_out.per_second), (100, 7, 1 << 20));
     assert_eq!(listener(&resolved, "tcp.default").options.profile.limits.maximum_qos as u8, 2);
+}
+
+#[test]
+fn a_zone_promises_what_it_says_or_what_the_broker_does() {
+    let zones = "[zones.own.store]\ndurability = 'memory'\n[zones.same]\nmqtt.max_qos = 1\n[listeners.tcp.x]\nbind = 1\nzone = 'own'\n\
+                 [listeners.tcp.y]\nbind = 2\nzone = 'same'\n";
+    for (broker, expected, is_open) in
+        [("fsync", Durability::Fsync, true), ("os", Durability::Os, true), ("memory", Durability::Memory, false)]
+    {
+        let resolved = good(&format!("store.durability = '{broker}'\n{zones}"));
+        let of = |name| {
+            let profile = &listener(&resolved, name).options.profile;
+            (profile.zone.to_string(), profile.durability)
+        };
+        assert_eq!(of("tcp.x"), ("own".into(), Durability::Memory));
+        assert_eq!(of("tcp.y"), ("same".into(), expected));
+        assert_eq!(of("tcp.default"), (String::new(), expected));
+        assert_eq!(resolved.store.is_open, is_open);
+        let named: Vec<(&str, Durability)> = resolved.zones.iter().map(|zone| (&*zone.name, zone.durability)).collect();
+        assert_eq!(named, [("own", Durability::Memory), ("same", expected)]);
+    }
+    let resolved = good("store.durability = 'memory'\n[zones.z.store]\ndurability = 'os'\n");
+    assert!(resolved.store.is_open, "somebody may want it");
+    let variable = [("BREAKWATER_ZONES__Z__STORE__DURABILITY", "os")];
+    let resolved = resolve(&sources("", &variable, &[], &[]), &around()).expect("fine");
+    assert_eq!(resolved.zones.iter().map(|zone| zone.durability).collect::<Vec<_>>(), [Durability::Os]);
 }
 
 #[test]

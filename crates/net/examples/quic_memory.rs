@@ -90,6 +90,7 @@ fn start(files: CertificateFiles) -> Outcome<Node> {
         shards: 1,
         options: Arc::default(),
         profiles: Vec::new(),
+        zones: Vec::new(),
         router: Arc::new(Router::new(RouterOptions { shards: 1, ..RouterOptions::default() })),
         seed: 1,
         authenticator: Arc::clone(&policy) as Arc<_>,

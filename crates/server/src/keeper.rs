@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use breakwater_config::{Lasting, StoreSettings};
+use breakwater_config::StoreSettings;
 use breakwater_contract::store::{Condition, Durability, Health};
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_net::{Handle, Origin};
@@ -22,7 +22,10 @@ use lent::Lent;
 pub(crate) struct Keeper {
     /// Taken when the broker stops. Nobody but the shards has another reference, so that taking it closes it.
     store: Mutex<Option<Arc<dyn Store>>>,
-    pub(crate) durability: Lasting,
+    /// What a start was told to promise where no zone says something else.
+    pub(crate) durability: Durability,
+    /// Something outlasts the process.
+    pub(crate) is_open: bool,
     pub(crate) lent: Lent,
     /// What was found, until the shards take it.
     revived: Mutex<Revived>,
@@ -54,19 +57,19 @@ impl Keeper {
         router: &Router,
     ) -> Result<Self, String> {
         let (relay, mouth) = (Arc::new(Relay::default()), Mouth::default());
-        let durability = settings.durability;
-        if durability == Lasting::Memory {
+        let StoreSettings { durability, is_open, .. } = *settings;
+        if !is_open {
             mouth.say(Level::Info, "store: in memory: nothing outlasts this process (store.durability)");
             let store: Arc<dyn Store> = Arc::new(Memory::new(Arc::clone(&relay) as Arc<_>));
             let (store, lent, revived) = (Mutex::new(Some(store)), Lent::nothing(), Mutex::default());
-            return Ok(Self { store, durability, lent, revived, relay, mouth });
+            return Ok(Self { store, durability, is_open, lent, revived, relay, mouth });
         }
         let folder = data.join("store");
         let failed = |what: &dyn std::fmt::Display| format!("store: {}: {what}", folder.display());
         let unwritable = |fault: std::io::Error| {
             failed(&format!(
                 "{fault}; give the broker a data directory that it may write (--data DIR), or set store.durability to \
-                 memory, so that nothing outlasts the process"
+                 memory, here and in zones, so that nothing outlasts the process"
             ))
         };
         let began = Instant::now();
@@ -84,7 +87,7 @@ impl Keeper {
         let revived = Mutex::new(revived);
         let store = Arc::new(store);
         let lent = Lent::new(&store);
-        Ok(Self { store: Mutex::new(Some(store)), durability, lent, revived, relay, mouth })
+        Ok(Self { store: Mutex::new(Some(store)), durability, is_open, lent, revived, relay, mouth })
     }
 
     /// What was found; the first who asks gets it.
@@ -96,15 +99,6 @@ impl Keeper {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<_>, Arc::clone)
-    }
-
-    /// What its answers wait for.
-    pub(crate) fn promises(&self) -> Durability {
-        match self.durability {
-            Lasting::Fsync => Durability::Fsync,
-            Lasting::Os => Durability::Os,
-            Lasting::Memory => Durability::Memory,
-        }
     }
 
     /// Words go there.

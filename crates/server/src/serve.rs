@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use breakwater_acme::Agent;
-use breakwater_config::{Resolved, WhenUnavailable};
+use breakwater_config::{Resolved, WhenUnavailable, Zone};
 use breakwater_net::{Listening, Node, Origin, Transport};
 use breakwater_router::Router;
-use breakwater_shard::{Pages, Returning, Setup, Shard};
+use breakwater_shard::{Pages, Profile, Returning, Setup, Shard};
 
 use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
@@ -192,13 +192,14 @@ fn setup(
     router: Arc<Router>,
     shards: u16,
 ) -> Setup {
-    let options = breakwater_shard::Options { durability: keeper.promises(), ..resolved.shard.clone() };
+    let options = breakwater_shard::Options { durability: keeper.durability, ..resolved.shard.clone() };
     let (seed, revived) = (chance(), keeper.revived());
     Setup {
         id: 0,
         shards,
         options: Arc::new(options),
         profiles: Vec::new(),
+        zones: resolved.zones.iter().map(terms_of).collect(),
         router,
         seed,
         authenticator: Arc::clone(&door.chain) as Arc<_>,
@@ -207,6 +208,13 @@ fn setup(
         store: keeper.store(),
         returning: Arc::new(Returning::new(revived.sessions, revived.delayed, seed, shards)),
     }
+}
+
+/// What a session of a zone that a start finds has, until its client is there.
+fn terms_of(zone: &Zone) -> Arc<Profile> {
+    let Zone { name, limits, durability } = zone;
+    let (zone, limits, durability) = (name.clone(), Arc::clone(limits), *durability);
+    Arc::new(Profile { zone, limits, durability, ..Profile::default() })
 }
 
 fn router(resolved: &Resolved, shards: u16) -> Router {

@@ -44,6 +44,7 @@ fn node() -> Node {
         shards: SHARDS,
         options: Arc::default(),
         profiles: Vec::new(),
+        zones: Vec::new(),
         router: Arc::new(Router::new(breakwater_router::RouterOptions { shards: SHARDS, ..Default::default() })),
         seed: 7,
         authenticator: Arc::new(Open),

@@ -364,7 +364,7 @@ impl<T: Send> Shard<T> {
             self.serve_retained(self.subscriber_of(session));
         }
         self.announce(driver, slot, session, present, &entrant);
-        self.keep_session(slot, session, &entrant);
+        self.keep_session(slot, session, present, &entrant);
         self.auto_subscribe(slot);
         Ok(())
     }

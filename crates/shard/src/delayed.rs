@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use breakwater_contract::Metric;
-use breakwater_contract::store::Change;
+use breakwater_contract::store::{Change, Durability};
 use breakwater_proto::{Instant, Message, MessageView, Publish, QoS, ReasonCode};
 
 use crate::conn::NONE;
@@ -43,6 +43,8 @@ pub struct Delayed {
     key: Key,
     message: Message,
     expiry_s: Option<u32>,
+    /// To its publisher. With `Memory` the store does not have it. None: by an earlier life.
+    promised: Option<Durability>,
 }
 
 /// Those of one shard.
@@ -138,7 +140,7 @@ impl Delayed {
         // Its publisher's name among the sessions is one of another life.
         let view = Message::from_bytes(message)?;
         let message = Message::new(&MessageView { origin: u64::MAX, expires_at: None, ..view.view() }, building);
-        Some(Self { key, message, expiry_s })
+        Some(Self { key, message, expiry_s, promised: None })
     }
 }
 
@@ -203,7 +205,8 @@ impl<T: Send> Shard<T> {
         };
         let message = Message::new(&view, &mut self.building);
         let expiry_s = self.bounded_expiry(publish.expiry, profile);
-        let mut delayed = Delayed { key: (due, 0), message, expiry_s };
+        let promised = self.profiles.durability(profile);
+        let mut delayed = Delayed { key: (due, 0), message, expiry_s, promised: Some(promised) };
         let (most, bytes_max) = (self.options.delayed_max, self.options.delayed_bytes_max);
         if !self.pages.delayed.reserve(delayed.bytes() as u64, most, bytes_max) {
             self.counters.bump(Metric::DelayedRefused);
@@ -211,11 +214,11 @@ impl<T: Send> Shard<T> {
         }
         self.counters.bump(Metric::DelayedTaken);
         delayed.key = self.waiting.place(due, self.unix_ms, self.id);
-        let durable = self.durable.is_on();
+        let durable = self.durable.is_on() && promised > Durability::Memory;
         if durable {
             let (key, value) = (delayed.row_key(), Some(delayed.row()));
             let change = Change::Value { table: TABLE.into(), key, value };
-            self.record(change, delayed.bytes(), publish.qos != QoS::AtMostOnce);
+            self.record(change, delayed.bytes(), publish.qos != QoS::AtMostOnce, promised);
         }
         self.waiting.insert(delayed);
         (ReasonCode::Success, durable)
@@ -236,8 +239,9 @@ impl<T: Send> Shard<T> {
             self.pages.delayed.release(delayed.bytes() as u64);
             let mut view = delayed.message.view();
             view.expires_at = delayed.expiry_s.map(|seconds| later(self.now, u64::from(seconds) * 1000));
-            self.publish_own(driver, &view, NONE);
-            if self.durable.is_on() {
+            let promised = delayed.promised.unwrap_or(self.durable.durability);
+            self.publish_own(driver, &view, NONE, promised);
+            if self.durable.is_on() && promised > Durability::Memory {
                 self.waiting.published.push_back((self.now, delayed.row_key()));
             }
         }
@@ -249,7 +253,12 @@ impl<T: Send> Shard<T> {
     pub(crate) fn forget_published(&mut self, all: bool) {
         let before = Instant(self.now.0.saturating_sub(PUBLISHED_MS));
         while let Some((_, key)) = self.waiting.published.pop_front_if(|(at, _)| all || *at <= before) {
-            self.record(Change::Value { table: TABLE.into(), key, value: None }, OVERHEAD, false);
+            self.record(
+                Change::Value { table: TABLE.into(), key, value: None },
+                OVERHEAD,
+                false,
+                self.durable.durability,
+            );
         }
     }
 }
@@ -299,7 +308,8 @@ mod tests {
             origin: 1,
         };
         for expiry_s in [None, Some(0), Some(7)] {
-            let delayed = Delayed { key: (8, 9), message: Message::new(&view, &mut building), expiry_s };
+            let message = Message::new(&view, &mut building);
+            let delayed = Delayed { key: (8, 9), message, expiry_s, promised: None };
             let back = Delayed::from_row(&delayed.row_key(), &delayed.row(), &mut building).expect("a row");
             assert_eq!((back.key, back.expiry_s), (delayed.key, expiry_s));
             let seen = back.message.view();

@@ -35,7 +35,8 @@ pub(crate) const NOTE_BYTES: usize = 24;
 pub(crate) struct Durable {
     /// None: nothing outlasts the process, and nothing is handed in.
     store: Option<Arc<dyn Store>>,
-    durability: Durability,
+    /// What is promised of what belongs to no client.
+    pub(crate) durability: Durability,
     /// Messages that it has, or will have.
     pub(crate) kept: KeptMessages,
     /// The message that is being delivered.
@@ -54,6 +55,8 @@ pub(crate) struct Durable {
     messages: Vec<Kept>,
     /// What sessions owe no longer; those of them whose place is not known wait for it.
     forgets: Vec<(SessionNumber, Kept)>,
+    /// The strongest that these ask for.
+    forgets_ask: Durability,
     /// What waits for the place of a message, or for the next second.
     late: Vec<(u32, u32, Note)>,
     /// The last position that was answered.
@@ -64,6 +67,8 @@ pub(crate) struct Durable {
     /// The next batch.
     changes: Vec<Change>,
     bytes: usize,
+    /// The strongest that its changes ask for: it holds for all of them.
+    asks: Durability,
     promises: Vec<Promise>,
     /// When it goes at the latest.
     due: Instant,
@@ -83,6 +88,15 @@ struct Batch {
     until: Instant,
 }
 
+/// A moment of what is recorded.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    /// Changes so far.
+    pub(crate) recorded: u64,
+    /// The next one is in this batch or a later one.
+    pub(crate) batch: u64,
+}
+
 /// What waits for a batch.
 pub(crate) enum Promise {
     /// PUBACK or PUBREC.
@@ -100,6 +114,8 @@ pub(crate) enum Promise {
         /// Of the connection.
         generation: u32,
         promised: Promised,
+        /// The first batch that it is in.
+        since: u64,
     },
     /// What a note of a session has said.
     Note {
@@ -139,7 +155,8 @@ impl Durable {
     pub(crate) fn new(store: Arc<dyn Store>, durability: Durability) -> Self {
         Self {
             store: Some(store).filter(|store| !store.is_volatile()),
-            durability,
+            // Memory is for sessions: what the broker keeps for itself is written, if anything is.
+            durability: durability.max(Durability::Os),
             kept: KeptMessages::default(),
             keeping: Keeping::default(),
             pools_written: BTreeMap::new(),
@@ -149,12 +166,14 @@ impl Durable {
             held_bytes: 0,
             messages: Vec::new(),
             forgets: Vec::new(),
+            forgets_ask: Durability::Os,
             late: Vec::new(),
             last: Position(0),
             answered: 0,
             failed: 0,
             changes: Vec::new(),
             bytes: 0,
+            asks: Durability::Os,
             promises: Vec::new(),
             due: NEVER,
             under_way: VecDeque::new(),
@@ -175,9 +194,9 @@ impl Durable {
         self.store.clone()
     }
 
-    /// Changes so far.
-    pub(crate) fn recorded(&self) -> u64 {
-        self.recorded
+    /// How far it is: what is recorded from here on.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { recorded: self.recorded, batch: self.next_batch() }
     }
 
     /// It waits for what was recorded last. Given back: everything that was is stored.
@@ -214,7 +233,7 @@ impl Durable {
     }
 
     /// Number of this message among those of the next batch.
-    fn in_batch(&self, kept: Kept) -> Option<u32> {
+    pub(crate) fn in_batch(&self, kept: Kept) -> Option<u32> {
         let place = self.messages.iter().rposition(|message| *message == kept)?;
         u32::try_from(place).ok()
     }
@@ -234,9 +253,9 @@ impl Durable {
 
 impl<T: Send> Shard<T> {
     /// A change joins the batch of this turn, or one that goes within half a second if nobody hurries.
-    pub(crate) fn record(&mut self, change: Change, bytes: usize, hurry: bool) {
+    pub(crate) fn record(&mut self, change: Change, bytes: usize, hurry: bool, asks: Durability) {
         self.make_room(bytes);
-        self.record_along(change, bytes, hurry);
+        self.record_along(change, bytes, hurry, asks);
     }
 
     /// A batch that has no room for so many bytes more goes.
@@ -247,23 +266,25 @@ impl<T: Send> Shard<T> {
     }
 
     /// A change joins the batch of the one that was recorded before it.
-    pub(crate) fn record_along(&mut self, change: Change, bytes: usize, hurry: bool) {
+    pub(crate) fn record_along(&mut self, change: Change, bytes: usize, hurry: bool, asks: Durability) {
         self.durable.changes.push(change);
         self.durable.recorded += 1;
         self.durable.bytes += bytes;
+        self.durable.asks = self.durable.asks.max(asks);
         let due = if hurry { self.now } else { later(self.now, UNHURRIED_MS) };
         self.durable.due = self.durable.due.min(due);
     }
 
     /// A message joins the batch. It was opened for this.
-    pub(crate) fn record_message(&mut self, change: Change, kept: Kept, bytes: usize) {
+    pub(crate) fn record_message(&mut self, change: Change, kept: Kept, bytes: usize, asks: Durability) {
         self.durable.messages.push(kept);
-        self.record_along(change, bytes, true);
+        self.record_along(change, bytes, true, asks);
     }
 
     /// A session owes a message no longer. Whoever held it for the session hands it over.
-    pub(crate) fn forget(&mut self, number: SessionNumber, kept: Kept) {
+    pub(crate) fn forget(&mut self, number: SessionNumber, kept: Kept, asks: Durability) {
         self.durable.forgets.push((number, kept));
+        self.durable.forgets_ask = self.durable.forgets_ask.max(asks);
         self.durable.due = self.durable.due.min(later(self.now, UNHURRIED_MS));
     }
 
@@ -285,8 +306,9 @@ impl<T: Send> Shard<T> {
             }
             return;
         }
+        let asks = self.durability_of(session);
         match note {
-            Note::Forgotten(kept) => self.forget(number, kept),
+            Note::Forgotten(kept) => self.forget(number, kept, asks),
             Note::Begun { packet_id, kept } => {
                 if self.durable.late.iter().any(|(other, ..)| *other == session) {
                     // Those before it come first: a start goes by what was begun.
@@ -301,23 +323,23 @@ impl<T: Send> Shard<T> {
                 };
                 let (state, message) = (OutboundState::Sent, Some(message));
                 let change = Change::Outbound { session: number, packet_id, state, message };
-                self.record_along(change, NOTE_BYTES, true);
+                self.record_along(change, NOTE_BYTES, true, asks);
                 let _ = self.durable.promise(Promise::Note { session, generation, note });
             }
             Note::Received { packet_id, kept } => {
                 self.make_room(2 * NOTE_BYTES);
                 let state = OutboundState::Received;
                 let change = Change::Outbound { session: number, packet_id, state, message: None };
-                self.record_along(change, NOTE_BYTES, true);
+                self.record_along(change, NOTE_BYTES, true, asks);
                 if let Place::At(position) = self.durable.kept.place(kept) {
                     // With it, or a start would deliver the message once more.
                     let change = Change::Forget { session: number, messages: vec![position] };
-                    self.record_along(change, NOTE_BYTES, true);
+                    self.record_along(change, NOTE_BYTES, true, asks);
                 }
                 let _ = self.durable.promise(Promise::Note { session, generation, note });
             }
             Note::Finished { packet_id } => {
-                self.record(Change::OutboundDone { session: number, packet_id }, NOTE_BYTES, false);
+                self.record(Change::OutboundDone { session: number, packet_id }, NOTE_BYTES, false, asks);
             }
         }
     }
@@ -359,17 +381,17 @@ impl<T: Send> Shard<T> {
     }
 
     /// A topic has this retained message.
-    pub(crate) fn record_retained(&mut self, message: Message, revision: u64, session: u32) {
+    pub(crate) fn record_retained(&mut self, message: Message, revision: u64, session: u32, asks: Durability) {
         let by = self.sessions.get(session).map_or("", |resident| resident.session.client_id()).into();
         let (bytes, hurry) = (message.byte_len(), message.qos() != QoS::AtMostOnce);
         let retained = Retained { message, revision, set_unix_ms: self.unix_ms, by };
-        self.record(Change::Retain(Box::new(retained)), bytes, hurry);
+        self.record(Change::Retain(Box::new(retained)), bytes, hurry, asks);
     }
 
     /// A topic has none.
-    pub(crate) fn record_cleared(&mut self, topic: &str, revision: u64, qos: QoS) {
+    pub(crate) fn record_cleared(&mut self, topic: &str, revision: u64, qos: QoS, asks: Durability) {
         let change = Change::Unretain { topic: topic.into(), revision };
-        self.record(change, topic.len(), qos != QoS::AtMostOnce);
+        self.record(change, topic.len(), qos != QoS::AtMostOnce, asks);
     }
 
     /// A publish is acknowledged when so many parts of it are durable; one of them is what was recorded last, if any of it was
@@ -421,6 +443,7 @@ impl<T: Send> Shard<T> {
         let durable = &mut self.durable;
         durable.due = NEVER;
         durable.bytes = 0;
+        let asks = std::mem::replace(&mut durable.asks, Durability::Os);
         let changes = std::mem::take(&mut durable.changes);
         let mut promises = std::mem::take(&mut durable.promises);
         let messages = std::mem::take(&mut durable.messages);
@@ -431,7 +454,7 @@ impl<T: Send> Shard<T> {
         let count = changes.len() as u64;
         self.counters.bump(Metric::StoreBatches);
         self.counters.add(Metric::StoreChanges, count);
-        match store.submit(token, &changes, durable.durability) {
+        match store.submit(token, &changes, asks) {
             Submitted::Pending => {
                 let until = later(self.now, PATIENCE_MS);
                 durable.under_way.push_back(Batch { sequence, changes: count, promises, messages, forgets, until });
@@ -463,6 +486,12 @@ impl<T: Send> Shard<T> {
                 false
             }
         });
+        if !ready.is_empty() {
+            durable.asks = durable.asks.max(durable.forgets_ask);
+        }
+        if durable.forgets.is_empty() {
+            durable.forgets_ask = Durability::Os;
+        }
         ready.sort_by_key(|(number, _, position)| (*number, *position));
         for of_one in ready.chunk_by(|one, next| one.0 == next.0) {
             let messages = of_one.iter().map(|(_, _, position)| *position).collect();
@@ -499,7 +528,11 @@ impl<T: Send> Shard<T> {
         match positions {
             Some(_) => forgets.iter().for_each(|(_, kept)| durable.kept.release(*kept)),
             // They are told again, in a while.
-            None => durable.forgets.extend_from_slice(forgets),
+            None if !forgets.is_empty() => {
+                durable.forgets.extend_from_slice(forgets);
+                durable.forgets_ask = Durability::Fsync;
+            }
+            None => {}
         }
         if !durable.forgets.is_empty() {
             durable.due = durable.due.min(later(self.now, UNHURRIED_MS));
@@ -579,7 +612,8 @@ impl<T: Send> Shard<T> {
             }
             Promise::Forward(held) => self.forward(driver, *held, stored),
             Promise::HandOver(over) => self.on_handed_over(driver, *over, stored),
-            Promise::Answer { slot, generation, promised } => {
+            Promise::Answer { slot, generation, promised, since } => {
+                let stored = stored && !self.durable.failed_since(since);
                 self.keep_answer(driver, (slot, generation), promised, stored);
             }
         }

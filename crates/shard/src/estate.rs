@@ -181,11 +181,12 @@ impl<T: Send> Shard<T> {
     /// identifiers of QoS 2 that its client was never sent. `false`: the store does not know it.
     pub(crate) fn leave_estate(&mut self, session: u32, unsent: &[u16]) -> bool {
         let who = self.subscriber_of(session);
+        let asks = self.durability_of(session);
         let Some(number) = self.take_name(session) else { return false };
         for packet_id in unsent {
-            self.record(Change::OutboundDone { session: number, packet_id: *packet_id }, NOTE_BYTES, false);
+            self.record(Change::OutboundDone { session: number, packet_id: *packet_id }, NOTE_BYTES, false, asks);
         }
-        self.record(Change::Session(Box::new(row(number))), 4 * NOTE_BYTES, true);
+        self.record(Change::Session(Box::new(row(number))), 4 * NOTE_BYTES, true, asks);
         let step = Step::Waits(self.durable.next_batch());
         self.durable.estates.add(Estate::new(number, Some(who), step));
         true
@@ -239,7 +240,7 @@ impl<T: Send> Shard<T> {
         }
         if estate.at_end {
             estate.step = Step::Over(self.now);
-            return self.record(Change::RemoveSession(session), 32, false);
+            return self.record(Change::RemoveSession(session), 32, false, self.durable.durability);
         }
         let question = if known {
             Question::Queue { session, after, messages_max: READ_MESSAGES, bytes_max: READ_BYTES }
@@ -310,7 +311,7 @@ impl<T: Send> Shard<T> {
             if there.is_none() && estate.under_way == 0 && self.returning.pools.strike(&pool, now) {
                 estate.step = Step::Over(self.now);
                 self.durable.pools_written.remove(&pool.number);
-                self.record(Change::RemoveSession(pool.number), 32, false);
+                self.record(Change::RemoveSession(pool.number), 32, false, self.durable.durability);
                 continue;
             }
             if estate.at_end && estate.under_way == 0 && !pool.is_recent(now) {
@@ -327,7 +328,8 @@ impl<T: Send> Shard<T> {
         let Some(estate) = self.durable.estates.by_id.get(&id) else { return };
         let (number, Some(pool)) = (estate.number, &estate.pool) else { return };
         pool.leave(bytes as u64);
-        self.record(Change::Forget { session: number, messages: vec![position] }, NOTE_BYTES, false);
+        let forget = Change::Forget { session: number, messages: vec![position] };
+        self.record(forget, NOTE_BYTES, false, self.durable.durability);
     }
 
     /// One message of an estate: to another member, or nowhere.
@@ -386,24 +388,24 @@ impl<T: Send> Shard<T> {
         let (mut batches, mut wanted) = (Vec::new(), Vec::new());
         self.open_in(&mut batches, subscriber.shard, entry, &view);
         let ids = grant.subscription_ids();
-        let is_wanted = self.want(&view, subscriber, grant, (ids, true), &mut wanted);
+        let asks = self.want(&view, subscriber, grant, (ids, true), &mut wanted);
         if let Some((_, batch)) = batches.last_mut() {
             batch.add_target(subscriber, grant, &[]);
-            crate::forward::mark(batch, u64::from(is_wanted));
+            crate::forward::mark(batch, u64::from(asks.is_some()));
         }
         let forget = Change::Forget { session: number, messages: vec![position] };
-        if !is_wanted {
+        let Some(asks) = asks else {
             self.send_held(driver, Vec::new(), batches);
-            return self.record(forget, NOTE_BYTES, false);
-        }
+            return self.record(forget, NOTE_BYTES, false, self.durable.durability);
+        };
         let bytes = message.byte_len() + 2 * NOTE_BYTES;
         self.make_room(bytes);
         // One holder is the batch, the other one what is handed over.
         let kept = self.durable.kept.open(Place::Unknown);
         self.durable.kept.hold(kept);
         let change = Change::Message { message: message.clone(), unix_ms, sessions: wanted };
-        self.record_message(change, kept, bytes);
-        self.record_along(forget, NOTE_BYTES, true);
+        self.record_message(change, kept, bytes, asks);
+        self.record_along(forget, NOTE_BYTES, true, asks);
         if let Some(estate) = self.durable.estates.by_id.get_mut(&id) {
             estate.under_way += 1;
         }

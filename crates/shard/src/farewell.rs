@@ -1,6 +1,7 @@
 //! How connections and sessions end, and what becomes of wills.
 
 use breakwater_contract::Metric;
+use breakwater_contract::store::Durability;
 use breakwater_proto::{Disconnect, FilterKind, MessageView, ReasonCode, Version, Violation, parse_filter};
 use breakwater_router::FilterId;
 use breakwater_session::{StoredWill, refuse};
@@ -151,7 +152,9 @@ impl<T: Send> Shard<T> {
         {
             resident.expires_at = later(now, u64::from(expiry_s) * 1000);
         }
-        self.record_session(session, false);
+        if !self.leave_store(session) {
+            self.record_session(session, false);
+        }
         self.settle_notes(session);
         self.watch(session);
         self.account(session);
@@ -166,18 +169,19 @@ impl<T: Send> Shard<T> {
         let mut view = message.view();
         view.expires_at = self.deadline_of(expiry_s, profile);
         self.counters.bump(Metric::WillsPublished);
-        self.publish_own(driver, &view, session);
+        self.publish_own(driver, &view, session, self.profiles.durability(profile));
     }
 
-    /// Publishes a message of the broker's own making, or the will of a session.
+    /// Publishes a message of the broker's own making, or the will of a session. `promised`: to whoever it comes from, of what is retained.
     pub(crate) fn publish_own<D: Driver<Transport = T>>(
         &mut self,
         driver: &mut D,
         view: &MessageView<'_>,
         session: u32,
+        promised: Durability,
     ) {
         if view.retain {
-            self.retain(view, session); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
+            self.retain(view, session, promised); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
         let mut spend = Spend { deliveries: u32::MAX, bytes: self.options.turn.appended_bytes };
         self.route_one(driver, view, None, &mut spend);

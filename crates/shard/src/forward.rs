@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use breakwater_contract::Metric;
-use breakwater_contract::store::{Change, Position, SessionNumber, Terms, Wanted};
+use breakwater_contract::store::{Change, Durability, Position, SessionNumber, Terms, Wanted};
 use breakwater_proto::{Message, MessageView, Publish, QoS, ReasonCode};
 use breakwater_router::{Matches, PackedGrant, PickTicket, Snapshot, Subscriber, Target};
 use breakwater_session::{AckTicket, Kept};
@@ -36,9 +36,10 @@ pub(crate) struct Held {
 }
 
 /// Who has a message kept: the queues that each of its copies in the store joins. There is one, unless a session gets the message
-/// more than once, through a subscription of its own and through a group, say. Sorted.
+/// more than once, through a subscription of its own and through a group, say. Sorted. And the strongest of what these sessions were
+/// promised.
 #[derive(Debug, Default)]
-struct Copies(Vec<Vec<Wanted>>);
+struct Copies(Vec<Vec<Wanted>>, Option<Durability>);
 
 impl Copies {
     /// Sessions of one entry, or of several that share none. Answers which copy they have, from 1; 0 if there are none.
@@ -71,19 +72,22 @@ fn overlap(one: &[Wanted], other: &[Wanted]) -> bool {
 /// Batches for each shard, those that the store keeps a message for, and the pools among them.
 type SortedOut = (Vec<(ShardId, Box<Batch>)>, Copies, Vec<Arc<Pool>>);
 
-/// What the store calls the sessions of all shards. Written by the shard of a session when it is made or ends, read by others for
-/// QoS 2 publishes.
+/// What the store calls the sessions of all shards, and what they are promised. Written by the shard of a session when it is made, comes
+/// back or ends, read by others for QoS 2 publishes.
 #[derive(Debug, Default)]
-pub(crate) struct Roster(Vec<RwLock<HashMap<u32, (u16, SessionNumber)>>>);
+pub(crate) struct Roster(Vec<RwLock<HashMap<u32, Known>>>);
+
+/// Generation of a session, what it is promised, and what the store calls it.
+type Known = (u16, Durability, SessionNumber);
 
 impl Roster {
     pub(crate) fn new(shards: u16) -> Self {
         Self((0..shards).map(|_| RwLock::default()).collect())
     }
 
-    pub(crate) fn enter(&self, who: Subscriber, number: SessionNumber) {
+    pub(crate) fn enter(&self, who: Subscriber, number: SessionNumber, promised: Durability) {
         if let Some(shard) = self.0.get(usize::from(who.shard)) {
-            shard.write().unwrap_or_else(PoisonError::into_inner).insert(who.slot, (who.generation, number));
+            shard.write().unwrap_or_else(PoisonError::into_inner).insert(who.slot, (who.generation, promised, number));
         }
     }
 
@@ -98,9 +102,10 @@ impl Roster {
         }
     }
 
-    fn number(&self, who: Subscriber) -> Option<SessionNumber> {
+    pub(crate) fn find(&self, who: Subscriber) -> Option<(SessionNumber, Durability)> {
         let shard = self.0.get(usize::from(who.shard))?.read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(&who.slot).filter(|(generation, _)| *generation == who.generation).map(|(_, number)| *number)
+        let (generation, promised, number) = *shard.get(&who.slot)?;
+        (generation == who.generation).then_some((number, promised))
     }
 }
 
@@ -142,12 +147,15 @@ impl<T: Send> Shard<T> {
 
         let bytes = topic.len() + publish.payload.len() + publish.properties.len();
         let of_pools: usize = pools.iter().map(|pool| pool.filter.len() + 8 * NOTE_BYTES).sum();
+        let own = self.durability_of(session);
+        // It is one change: what one of them is promised holds for all.
+        let asks = own.max(copies.1.unwrap_or(own));
         self.make_room((copies.0.len() + 2) * bytes + copies.len() * 2 + 4 * NOTE_BYTES + of_pools);
         for pool in &pools {
-            self.record_pool(pool);
+            self.record_pool(pool, asks);
         }
         if publish.retain {
-            self.retain(&view, session);
+            self.retain(&view, session, self.zone_durability(session));
         }
         let mut kept = Vec::new();
         let message = (copies.len() > 0).then(|| Message::new(&view, &mut self.building));
@@ -157,9 +165,9 @@ impl<T: Send> Shard<T> {
             self.durable.kept.hold(copy);
             kept.push(copy);
             let change = Change::Message { message: message.clone(), unix_ms: self.unix_ms, sessions };
-            self.record_message(change, copy, bytes + NOTE_BYTES);
+            self.record_message(change, copy, bytes + NOTE_BYTES, asks);
         }
-        self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true);
+        self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true, asks);
         self.durable.held_bytes += bytes;
         let held = Held { session, generation, ticket, packet_id, reason, kept, bytes, batches };
         let _ = self.durable.promise(Promise::Forward(Box::new(held)));
@@ -178,7 +186,8 @@ impl<T: Send> Shard<T> {
             return false;
         }
         let ticket = resident.session.acknowledge_later(QoS::ExactlyOnce, packet_id, 1);
-        self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true);
+        let asks = self.durability_of(session);
+        self.record_along(Change::Inbound { session: number, packet_id, held: true }, NOTE_BYTES, true, asks);
         let kept = Vec::new();
         let held = Held { session, generation, ticket, packet_id, reason, kept, bytes: 0, batches: Vec::new() };
         let _ = self.durable.promise(Promise::Forward(Box::new(held)));
@@ -200,16 +209,19 @@ impl<T: Send> Shard<T> {
                 self.open_in(&mut batches, to, self.entry_of(view), view);
                 open = Some(to);
             }
-            let is_wanted = self.want(view, target.subscriber, grant, (&ids, false), &mut wanted);
+            let asks = self.want(view, target.subscriber, grant, (&ids, false), &mut wanted);
+            copies.1 = copies.1.max(asks);
             if let Some((_, batch)) = batches.last_mut() {
                 batch.add_target(target.subscriber, grant, &ids);
                 // A session is among them once, so that they have the first copy.
-                mark(batch, u64::from(is_wanted));
+                mark(batch, u64::from(asks.is_some()));
             }
         }
         copies.add(wanted);
         for snapshot in &matches.large {
-            let copy = copies.add(self.sort_out_large(view, snapshot, &mut batches));
+            let (wanted, asks) = self.sort_out_large(view, snapshot, &mut batches);
+            let copy = copies.add(wanted);
+            copies.1 = copies.1.max(asks);
             batches.last_mut().into_iter().for_each(|(_, batch)| mark(batch, copy));
         }
         for group in &matches.groups {
@@ -223,8 +235,9 @@ impl<T: Send> Shard<T> {
             let GroupTry { topic_hash, client_hash, .. } = attempt;
             let ticket = PickTicket { shard: self.id, topic_hash, client_hash, random, tried: &[] };
             let Some((target, online)) = self.router.pick_present(*group, &ticket) else { continue };
-            if !online && let Some((pool, pooled)) = self.pool_for(view, *group, target, false) {
+            if !online && let Some((pool, pooled, asks)) = self.pool_for(view, *group, target, false) {
                 copies.add(vec![pooled]);
+                copies.1 = copies.1.max(Some(asks));
                 pools.push(pool);
                 continue;
             }
@@ -233,7 +246,7 @@ impl<T: Send> Shard<T> {
             self.open_in(&mut batches, subscriber.shard, entry, view);
             let ids = grant.subscription_ids();
             let mut wanted = Vec::new();
-            self.want(view, subscriber, grant, (ids, true), &mut wanted);
+            copies.1 = copies.1.max(self.want(view, subscriber, grant, (ids, true), &mut wanted));
             if let Some((_, batch)) = batches.last_mut() {
                 batch.add_target(subscriber, grant, &[]);
                 mark(batch, copies.add(wanted));
@@ -248,18 +261,18 @@ impl<T: Send> Shard<T> {
         view: &MessageView<'_>,
         snapshot: &Snapshot,
         batches: &mut Vec<(ShardId, Box<Batch>)>,
-    ) -> Vec<Wanted> {
+    ) -> (Vec<Wanted>, Option<Durability>) {
         let origin = Subscriber::from_u64(view.origin);
         let entry = Entry { large: Some(Box::new(snapshot.clone())), ..self.entry_of(view) };
         self.open_in(batches, snapshot.shard, entry, view);
-        let (mut wanted, mut at) = (Vec::new(), 0);
+        let (mut wanted, mut asks, mut at) = (Vec::new(), None, 0);
         snapshot.walk(&mut at, usize::MAX, |Target { subscriber, grant }| {
             if subscriber != origin || !grant.no_local() {
                 let ids = grant.subscription_ids();
-                self.want(view, subscriber, grant, (ids, false), &mut wanted);
+                asks = asks.max(self.want(view, subscriber, grant, (ids, false), &mut wanted));
             }
         });
-        wanted
+        (wanted, asks)
     }
 
     /// Begins an entry, in a batch of its own: targets in the order of shards come to one.
@@ -281,7 +294,7 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    /// Takes note of a target that the store keeps messages for. Answers whether it is one.
+    /// Takes note of a target that the store keeps messages for. Answers what it is promised; `None`: it is none.
     pub(crate) fn want(
         &self,
         view: &MessageView<'_>,
@@ -289,12 +302,12 @@ impl<T: Send> Shard<T> {
         grant: PackedGrant,
         (ids, shared): (&[u32], bool),
         wanted: &mut Vec<Wanted>,
-    ) -> bool {
+    ) -> Option<Durability> {
         let qos = view.qos.min(grant.qos());
         if qos == QoS::AtMostOnce || !grant.durable() {
-            return false;
+            return None;
         }
-        let Some(session) = self.returning.roster.number(who) else { return false };
+        let (session, promised) = self.returning.roster.find(who)?;
         let terms = Terms {
             qos,
             retain: view.retain && grant.retain_as_published(),
@@ -303,7 +316,7 @@ impl<T: Send> Shard<T> {
             more_ids: ids.len() > 1,
         };
         wanted.push(Wanted { session, terms });
-        true
+        Some(promised)
     }
 
     /// The store has a publish that waited for it, or has not: it goes to its targets, or its client may send it again.

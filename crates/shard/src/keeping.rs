@@ -1,6 +1,6 @@
 //! The message that is being delivered, and which of the sessions here have it kept by the store: one change for all of them.
 
-use breakwater_contract::store::{Change, Position, SessionNumber, Terms, Wanted};
+use breakwater_contract::store::{Change, Durability, Position, SessionNumber, Terms, Wanted};
 use breakwater_proto::Message;
 use breakwater_session::{Delivered, Delivery, Kept, Note, Shared};
 
@@ -20,6 +20,8 @@ pub(crate) struct Keeping {
     position: Option<Position>,
     message: Option<Message>,
     wanted: Vec<Wanted>,
+    /// The strongest of what these were promised; none while there are none.
+    asks: Option<Durability>,
     /// What sessions have noted meanwhile: the message goes first.
     notes: Vec<(u32, Note)>,
 }
@@ -70,12 +72,13 @@ impl<T: Send> Shard<T> {
         delivered: Delivered,
     ) {
         let (kept, position) = (delivery.kept, self.durable.keeping.position);
+        let asks = self.durability_of(slot);
         match delivered {
             Delivered::Sent | Delivered::Queued => self.durable.kept.hold(kept),
             Delivered::Behind => self.put_behind(slot, kept, position),
             Delivered::Dropped(_) if position.is_some() => {
                 self.durable.kept.hold(kept);
-                self.forget(number, kept);
+                self.forget(number, kept, asks);
             }
             Delivered::Dropped(_) => {}
         }
@@ -94,6 +97,7 @@ impl<T: Send> Shard<T> {
             };
             let keeping = &mut self.durable.keeping;
             keeping.wanted.push(Wanted { session: number, terms });
+            keeping.asks = keeping.asks.max(Some(asks));
             if keeping.message.is_none() {
                 keeping.message = Some(message.message(&mut self.building).clone());
             }
@@ -113,13 +117,13 @@ impl<T: Send> Shard<T> {
 
     #[cold]
     fn record_kept(&mut self) -> bool {
-        let Keeping { kept, message, mut wanted, mut notes, .. } = std::mem::take(&mut self.durable.keeping);
+        let Keeping { kept, message, mut wanted, asks, mut notes, .. } = std::mem::take(&mut self.durable.keeping);
         let recorded = match message {
             Some(message) if !wanted.is_empty() => {
                 let bytes = message.byte_len() + wanted.len() * 2 + NOTE_BYTES;
                 wanted.sort_by_key(|wanted| wanted.session);
                 let change = Change::Message { message, unix_ms: self.unix_ms, sessions: wanted };
-                self.record_message(change, kept, bytes);
+                self.record_message(change, kept, bytes, asks.unwrap_or_default());
                 true
             }
             _ => {

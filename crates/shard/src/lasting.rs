@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use breakwater_contract::Metric;
-use breakwater_contract::store::{Change, OutboundState, Position, SessionNumber, SessionRow, StoredSession, Tally};
+use breakwater_contract::store::{
+    Change, Durability, OutboundState, Position, SessionNumber, SessionRow, StoredSession, Tally,
+};
 use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, exclusive, parse_filter};
 use breakwater_router::{Grant, Subscribed};
 use breakwater_session::{Session, StoredWill, refuse};
@@ -16,7 +18,7 @@ use crate::admit::Entrant;
 use crate::conn::{Cause, NONE, hold};
 use crate::delayed::Delayed;
 use crate::driver::Driver;
-use crate::durable::Promise;
+use crate::durable::{Mark, Promise};
 use crate::estate::is_estate;
 use crate::forward::Roster;
 use crate::pool::Pools;
@@ -43,6 +45,8 @@ pub(crate) struct Lasting {
 pub(crate) enum Promised {
     /// A session that the store did not know.
     NewSession,
+    /// One that was in memory alone, or of which it is not known whether the store has it.
+    MovedIn,
     /// One that it knows: what changed is when it was left, and perhaps for how long it lives.
     OldSession,
     /// Subscriptions made or ended.
@@ -106,27 +110,38 @@ impl Back {
 
 impl<T: Send> Shard<T> {
     /// A client is tied to its session, and CONNACK is written: where the session outlasts the process, the store comes first.
-    pub(crate) fn keep_session(&mut self, slot: u32, session: u32, entrant: &Entrant<'_>) {
+    pub(crate) fn keep_session(&mut self, slot: u32, session: u32, present: bool, entrant: &Entrant<'_>) {
         let Some(store) = self.durable.store() else { return };
-        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let Some(resident) = self.sessions.get(session) else { return };
+        let wanted = resident.session.is_durable() && self.zone_durability(session) > Durability::Memory;
+        // What it has queued in the store it still gets, though it may end with this connection now.
+        if (!wanted && resident.lasting.is_none()) || self.leave_store(session) {
+            return;
+        }
+        let since = self.durable.next_batch();
         let user = &*entrant.principal.name;
-        let promised = match resident.lasting.as_deref_mut() {
+        let known = self.sessions.get_mut(session).and_then(|resident| resident.lasting.as_deref_mut());
+        let promised = match known {
             Some(lasting) => {
-                // What it has queued in the store it still gets, though it may end with this connection now.
                 if *lasting.user != *user {
                     lasting.user = user.into();
                 }
+                let (number, stored) = (lasting.number, lasting.stored);
+                self.returning.roster.enter(self.subscriber_of(session), number, self.durability_of(session));
+                self.record_session(session, true);
                 // Whoever was let in before may have gone without an answer.
-                if lasting.stored { Promised::OldSession } else { Promised::NewSession }
+                if stored { Promised::OldSession } else { Promised::MovedIn }
             }
-            None if resident.session.is_durable() => {
+            None => {
                 self.name_session(session, store.new_session(), user.into(), false);
-                Promised::NewSession
+                self.record_session(session, true);
+                if present {
+                    self.take_into_store(session);
+                }
+                if present { Promised::MovedIn } else { Promised::NewSession }
             }
-            None => return,
         };
-        self.record_session(session, true);
-        self.hold_answer(slot, promised);
+        self.hold_answer(slot, promised, since);
     }
 
     /// The store knows a session by this name.
@@ -134,24 +149,24 @@ impl<T: Send> Shard<T> {
         if let Some(resident) = self.sessions.get_mut(session) {
             resident.lasting = Some(Box::new(Lasting { number, user, stored, ..Lasting::default() }));
         }
-        self.returning.roster.enter(self.subscriber_of(session), number);
+        self.returning.roster.enter(self.subscriber_of(session), number, self.durability_of(session));
     }
 
-    /// What is in the out buffer waits for the store.
-    fn hold_answer(&mut self, slot: u32, promised: Promised) {
+    /// What is in the out buffer waits for the store: for all that was recorded since this batch.
+    fn hold_answer(&mut self, slot: u32, promised: Promised, since: u64) {
         let Some(generation) = self.conns.generation(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.flags.holds.put(hold::UNSTORED, true);
         // Nothing is written to it, and nobody is to wonder.
         conn.flags.blocked = true;
         conn.stalled_since = self.now.0 as u32;
-        let _ = self.durable.promise(Promise::Answer { slot, generation, promised });
+        let _ = self.durable.promise(Promise::Answer { slot, generation, promised, since });
     }
 
     /// SUBACK or UNSUBACK is in the out buffer; it waits if any of it is to last.
-    pub(crate) fn keep_subscriptions(&mut self, slot: u32, changed: bool) {
-        if changed {
-            self.hold_answer(slot, Promised::Subscriptions);
+    pub(crate) fn keep_subscriptions(&mut self, slot: u32, before: Mark) {
+        if self.durable.mark().recorded > before.recorded {
+            self.hold_answer(slot, Promised::Subscriptions, before.batch);
         }
     }
 
@@ -201,7 +216,13 @@ impl<T: Send> Shard<T> {
         if let Some(resident) = self.sessions.get_mut(session) {
             // It never was a client.
             resident.session.take_will();
-            resident.session.set_expiry_s(0);
+            if promised == Promised::NewSession {
+                resident.session.set_expiry_s(0);
+            }
+        }
+        if promised == Promised::MovedIn {
+            // It goes on in memory, with all that it has.
+            self.forget_session(session);
         }
         self.close(driver, slot, Cause::Refused(reason));
     }
@@ -211,6 +232,7 @@ impl<T: Send> Shard<T> {
         let Some(resident) = self.sessions.get(session) else { return };
         let Some(lasting) = resident.lasting.as_deref() else { return };
         let will = resident.session.will();
+        let zone = &self.profiles.profile(resident.profile).zone;
         let row = SessionRow {
             number: lasting.number,
             client_id: resident.session.client_id().into(),
@@ -221,11 +243,12 @@ impl<T: Send> Shard<T> {
             attributes: attributes(
                 will.and_then(|will| will.expiry_s),
                 resident.session.begun_len(),
+                zone,
                 self.mount_of(session),
             ),
         };
         let bytes = row.client_id.len() + will.map_or(0, |will| will.message.byte_len()) + 100;
-        self.record(Change::Session(Box::new(row)), bytes, hurry);
+        self.record(Change::Session(Box::new(row)), bytes, hurry, self.durability_of(session));
     }
 
     fn detached_unix_ms(&self, resident: &Resident) -> u64 {
@@ -242,20 +265,22 @@ impl<T: Send> Shard<T> {
         let Some(number) = self.number_of(session) else { return };
         let (filter, bytes) = (Box::from(filter), filter.len() + 32);
         let (options, identifier) = (packed(grant), grant.subscription_id);
-        self.record(Change::Subscribe { session: number, filter, options, identifier }, bytes, true);
+        let change = Change::Subscribe { session: number, filter, options, identifier };
+        self.record(change, bytes, true, self.durability_of(session));
     }
 
     /// A session has a subscription no longer.
     pub(crate) fn record_unsubscribed(&mut self, session: u32, filter: &str) {
         let Some(number) = self.number_of(session) else { return };
         let (filter, bytes) = (Box::from(filter), filter.len() + 32);
-        self.record(Change::Unsubscribe { session: number, filter }, bytes, true);
+        let change = Change::Unsubscribe { session: number, filter };
+        self.record(change, bytes, true, self.durability_of(session));
     }
 
     /// A session ends, or lives from here on as long as its connection.
     pub(crate) fn forget_session(&mut self, session: u32) {
         if let Some(number) = self.take_name(session) {
-            self.record(Change::RemoveSession(number), 32, false);
+            self.record(Change::RemoveSession(number), 32, false, self.durability_of(session));
         }
     }
 
@@ -288,12 +313,13 @@ impl<T: Send> Shard<T> {
             back;
         if self.find(&row.client_id).is_some() {
             // One of a name is enough; the store should have had no other.
-            self.record(Change::RemoveSession(row.number), 32, false);
+            self.record(Change::RemoveSession(row.number), 32, false, self.durable.durability);
             return;
         }
-        let Attributes { will_expiry_s, begun, mount } = read_attributes(&row.attributes);
+        let Attributes { will_expiry_s, begun, zone, mount } = read_attributes(&row.attributes);
+        let profile = self.profiles.row_of_zone(&zone);
         // Who was connected when the process ended may have been sent as much as a client may be.
-        let window = u32::from(self.profiles.limits(0).inflight_max);
+        let window = u32::from(self.profiles.limits(profile).inflight_max);
         let begun = if row.detached_unix_ms == 0 { window } else { begun };
         let mut session = Session::new(row.client_id, row.expiry_s);
         let will_pending = row.will.is_some();
@@ -303,7 +329,7 @@ impl<T: Send> Shard<T> {
             conn: NONE,
             accounted: 0,
             accounted_away: false,
-            profile: 0,
+            profile,
             mount: mount.len() as u16,
             will_at,
             expires_at,
@@ -410,25 +436,31 @@ fn unpacked(options: u8, subscription_id: u32) -> Grant {
     }
 }
 
-/// Form of the attributes of a session: this byte, the expiry of the will (4), deliveries that were begun (2), the mountpoint.
-const FORM: u8 = 2;
-/// An earlier form, without the deliveries.
+/// Form of the attributes of a session: this byte, the expiry of the will (4), deliveries that were begun (2), the zone with its length
+/// (1) before it, the mountpoint.
+const FORM: u8 = 3;
+/// Earlier forms: without the zone, and without the deliveries too.
+const FORM_2: u8 = 2;
 const FORM_1: u8 = 1;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Attributes {
     will_expiry_s: Option<u32>,
     begun: u32,
+    /// That of the last connection; empty for none.
+    zone: Box<str>,
     mount: Box<str>,
 }
 
-fn attributes(will_expiry_s: Option<u32>, begun: usize, mount: &str) -> Box<[u8]> {
-    if will_expiry_s.is_none() && begun == 0 && mount.is_empty() {
+fn attributes(will_expiry_s: Option<u32>, begun: usize, zone: &str, mount: &str) -> Box<[u8]> {
+    if will_expiry_s.is_none() && begun == 0 && zone.is_empty() && mount.is_empty() {
         return Box::default();
     }
     let mut bytes = vec![FORM];
     bytes.extend(will_expiry_s.unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend(u16::try_from(begun).unwrap_or(u16::MAX).to_be_bytes());
+    bytes.push(zone.len() as u8);
+    bytes.extend(zone.as_bytes());
     bytes.extend(mount.as_bytes());
     bytes.into()
 }
@@ -438,15 +470,21 @@ fn read_attributes(bytes: &[u8]) -> Attributes {
     let read = || {
         let (form, rest) = bytes.split_first()?;
         let (expiry_s, rest) = rest.split_first_chunk()?;
-        let (begun, mount) = match *form {
-            FORM => rest.split_first_chunk().map(|(begun, mount)| (u16::from_be_bytes(*begun), mount))?,
+        let (begun, rest) = match *form {
+            FORM | FORM_2 => rest.split_first_chunk().map(|(begun, rest)| (u16::from_be_bytes(*begun), rest))?,
             FORM_1 => (0, rest),
             _ => return None,
         };
+        let (zone, mount) = match *form {
+            FORM => rest.split_first().and_then(|(len, rest)| rest.split_at_checked(usize::from(*len)))?,
+            _ => (&[][..], rest),
+        };
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default().into();
         Some(Attributes {
             will_expiry_s: Some(u32::from_be_bytes(*expiry_s)).filter(|seconds| *seconds != u32::MAX),
             begun: u32::from(begun),
-            mount: std::str::from_utf8(mount).unwrap_or_default().into(),
+            zone: text(zone),
+            mount: text(mount),
         })
     };
     read().unwrap_or_default()
@@ -458,14 +496,21 @@ mod tests {
 
     #[test]
     fn attributes_and_options_come_back_as_they_were() {
-        for (will_expiry_s, begun, mount) in
-            [(None, 0, ""), (Some(7), 3, ""), (None, 0, "tenant/"), (Some(0), 65_535, "é/")]
-        {
-            let expected = Attributes { will_expiry_s, begun, mount: mount.into() };
-            assert_eq!(read_attributes(&attributes(will_expiry_s, begun as usize, mount)), expected);
+        for (will_expiry_s, begun, zone, mount) in [
+            (None, 0, "", ""),
+            (Some(7), 3, "", ""),
+            (None, 0, "", "tenant/"),
+            (Some(0), 65_535, "cheap", "é/"),
+            (None, 0, "cheap", ""),
+        ] {
+            let expected = Attributes { will_expiry_s, begun, zone: zone.into(), mount: mount.into() };
+            assert_eq!(read_attributes(&attributes(will_expiry_s, begun as usize, zone, mount)), expected);
         }
-        let earlier = Attributes { will_expiry_s: Some(7), begun: 0, mount: "m/".into() };
-        assert_eq!(read_attributes(b"\x01\0\0\0\x07m/"), earlier);
+        for (bytes, begun) in [(&b"\x01\0\0\0\x07m/"[..], 0), (b"\x02\0\0\0\x07\0\x05m/", 5)] {
+            let earlier = Attributes { will_expiry_s: Some(7), begun, zone: "".into(), mount: "m/".into() };
+            assert_eq!(read_attributes(bytes), earlier);
+        }
+        assert_eq!(read_attributes(b"\x03\0\0\0\x07\0\x05\x09cut"), Attributes::default());
         assert_eq!(read_attributes(&[9, 1]), Attributes::default(), "a later form says nothing");
         for options in 0..12_u8 {
             let grant = unpacked(options, 5);

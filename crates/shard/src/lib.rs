@@ -55,6 +55,9 @@ mod template;
 mod timers;
 mod wheel;
 mod wills;
+mod zone;
+
+pub use breakwater_contract::store::Durability;
 
 pub use auto_subscribe::{AutoSubscribe, AutoSubscription};
 pub use conn::Cause;

@@ -189,8 +189,8 @@ impl<T: Send> Shard<T> {
             let outcome = self.router.clear_retained_at(topic, *revision);
             if outcome.replaced {
                 count += 1;
-                if self.durable.is_on() {
-                    self.record_cleared(topic, outcome.revision, QoS::AtLeastOnce);
+                if outcome.lasting && self.durable.is_on() {
+                    self.record_cleared(topic, outcome.revision, QoS::AtLeastOnce, self.durable.durability);
                 }
             }
         }

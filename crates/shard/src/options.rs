@@ -35,7 +35,7 @@ pub struct Options {
     pub delayed_bytes_max: u64,
     /// Name of this node in `$SYS`.
     pub node: Box<str>,
-    /// What an acknowledgement promises of what has to outlast the process.
+    /// What an acknowledgement promises of what has to outlast the process, where no listener's profile says something else.
     pub durability: Durability,
 }
 

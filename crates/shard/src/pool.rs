@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use breakwater_contract::store::{Change, SessionNumber, SessionRow, Terms, Wanted};
+use breakwater_contract::store::{Change, Durability, SessionNumber, SessionRow, Terms, Wanted};
 use breakwater_proto::{FilterKind, Message, MessageView, QoS, parse_filter};
 use breakwater_router::{GroupRef, Target};
 use breakwater_session::QueueFull;
@@ -153,17 +153,19 @@ fn bytes_of(view: &MessageView<'_>) -> u64 {
 }
 
 impl<T: Send> Shard<T> {
-    /// A member that is away was chosen for a message: it waits for the whole group instead. None: it can't.
+    /// A member that is away was chosen for a message: it waits for the whole group instead, on that member's durability. None: it can't,
+    /// as where nothing of that member is stored.
     pub(crate) fn pool_for(
         &mut self,
         view: &MessageView<'_>,
         group: GroupRef,
         target: Target,
         is_back: bool,
-    ) -> Option<(Arc<Pool>, Wanted)> {
+    ) -> Option<(Arc<Pool>, Wanted, Durability)> {
         if !self.durable.is_on() || !target.grant.durable() || view.qos.min(target.grant.qos()) == QoS::AtMostOnce {
             return None;
         }
+        let (_, asks) = self.returning.roster.find(target.subscriber)?;
         let mut filter = String::new();
         if !self.router.group_text(group, &mut filter) {
             return None;
@@ -184,7 +186,7 @@ impl<T: Send> Shard<T> {
         };
         let terms = Terms { qos: view.qos, shared: true, ..Terms::default() };
         let wanted = Wanted { session: pool.number, terms };
-        Some((pool, wanted))
+        Some((pool, wanted, asks))
     }
 
     fn pool_bounds(&self) -> (u64, u64) {
@@ -201,7 +203,7 @@ impl<T: Send> Shard<T> {
     }
 
     /// Makes a pool in the store, if it is not there: goes before its message, in the same batch.
-    pub(crate) fn record_pool(&mut self, pool: &Pool) {
+    pub(crate) fn record_pool(&mut self, pool: &Pool, asks: Durability) {
         let batch = self.durable.next_batch();
         let (written, failed) = (self.durable.pools_written.get(&pool.number).copied(), self.durable.failed());
         if written.is_some_and(|written| written > failed) {
@@ -209,7 +211,7 @@ impl<T: Send> Shard<T> {
         }
         self.durable.pools_written.insert(pool.number, batch);
         for change in pool.rows() {
-            self.record_along(change, NOTE_BYTES, true);
+            self.record_along(change, NOTE_BYTES, true, asks);
         }
     }
 
@@ -222,7 +224,7 @@ impl<T: Send> Shard<T> {
         target: Target,
         is_back: bool,
     ) -> bool {
-        let Some((pool, wanted)) = self.pool_for(view, group, target, is_back) else { return false };
+        let Some((pool, wanted, asks)) = self.pool_for(view, group, target, is_back) else { return false };
         self.finish_keeping();
         if is_back {
             pool.paused_until.fetch_max(self.now.0 + PAUSE_MS, Ordering::Relaxed);
@@ -230,10 +232,10 @@ impl<T: Send> Shard<T> {
         let message = Message::new(view, &mut self.building);
         let bytes = message.byte_len() + pool.filter.len() + 8 * NOTE_BYTES;
         self.make_room(bytes);
-        self.record_pool(&pool);
+        self.record_pool(&pool, asks);
         let kept = self.durable.kept.open(Place::Unknown);
         let change = Change::Message { message, unix_ms: self.unix_ms, sessions: vec![wanted] };
-        self.record_message(change, kept, bytes);
+        self.record_message(change, kept, bytes, asks);
         if let Some(publishing) = &mut self.publishing {
             publishing.here = true;
         }

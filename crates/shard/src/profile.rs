@@ -4,20 +4,26 @@ mod table;
 
 use std::sync::Arc;
 
+use breakwater_contract::store::Durability;
 use breakwater_session::Limits;
 
 use crate::auto_subscribe::AutoSubscribe;
 use crate::rewrite::Rewrite;
 
-pub(crate) use table::Profiles;
+pub(crate) use table::{DEFAULT, Profiles};
 
 /// Terms of one listener. Shared by all shards, replaced as a whole when the listener changes: then rates and lifetime hold
-/// at once for everybody who came through it, limits and mountpoint for those who connect from then on, because CONNACK has
+/// at once for everybody who came through it, limits, durability and mountpoint for those who connect from then on, because CONNACK has
 /// promised the old ones to the others. A session without a connection goes on under the terms of its last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Name of the listener, such as `tcp.default`.
     pub name: Box<str>,
+    /// Name of its zone; empty for none. The store knows a session's by it.
+    pub zone: Box<str>,
+    /// What an acknowledgement promises that is given for one of its sessions, or to one of its publishers. `Memory`: nothing of
+    /// them is stored.
+    pub durability: Durability,
     /// What a client and its session may use: the limits of the listener's zone, with its own protocol versions.
     pub limits: Arc<Limits>,
     /// Put in front of every topic and filter of its clients, and taken off what they are sent; empty for none.
@@ -60,6 +66,8 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             name: "default".into(),
+            zone: "".into(),
+            durability: Durability::default(),
             limits: Arc::new(Limits::default()),
             mountpoint: "".into(),
             authenticate: true,

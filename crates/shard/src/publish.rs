@@ -405,7 +405,7 @@ impl<T: Send> Shard<T> {
         let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
         let view = self.view_of(slot, topic, publish);
         // Without RETAIN nothing touches what is kept [MQTT-3.3.1-8] [MQTT3-3.3.1-12].
-        let lasting = publish.retain && self.retain(&view, session);
+        let lasting = publish.retain && self.retain(&view, session, self.zone_durability(session));
         let reached = self.route_one(driver, &view, Some(slot), spend);
         (if reached { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }, lasting)
     }
@@ -476,13 +476,15 @@ impl<T: Send> Shard<T> {
     pub(crate) fn on_release(&mut self, slot: u32, packet_id: u16) {
         let Some(generation) = self.conns.generation(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        let Some(resident) = self.sessions.get_mut(conn.session) else { return };
+        let conn_session = conn.session;
+        let Some(resident) = self.sessions.get_mut(conn_session) else { return };
         if resident.number() != SessionNumber::default() {
             // The client may use the identifier again with PUBCOMP: by then a start has to know that it is free.
             let session = resident.number();
             let known = resident.session.release(packet_id);
             let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-            self.record(Change::Inbound { session, packet_id, held: false }, NOTE_BYTES, true);
+            let asks = self.durability_of(conn_session);
+            self.record(Change::Inbound { session, packet_id, held: false }, NOTE_BYTES, true, asks);
             let _ = self.durable.promise(Promise::Release { slot, generation, packet_id, reason });
             return;
         }

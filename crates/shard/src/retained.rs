@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use breakwater_contract::Metric;
-use breakwater_proto::{Message, MessageView};
-use breakwater_router::{PackedGrant, Progress, RetainedCursor, Subscriber};
+use breakwater_contract::store::Durability;
+use breakwater_proto::{Message, MessageView, QoS};
+use breakwater_router::{PackedGrant, Progress, RetainOutcome, RetainedCursor, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
 use crate::conn::mark;
@@ -41,31 +42,47 @@ struct Answer {
 
 impl<T: Send> Shard<T> {
     /// Keeps a message as the retained one of its topic, or clears it where the payload is empty. `session`: who says so, or
-    /// [`NONE`](crate::conn::NONE). Answers whether it goes to the store, so that an acknowledgement waits for that.
-    pub(crate) fn retain(&mut self, view: &MessageView<'_>, session: u32) -> bool {
-        let durable = self.durable.is_on();
+    /// [`NONE`](crate::conn::NONE). `promised`: to whoever says so; with `Memory` the store is told
+    /// only that it has no other any more. Answers whether it goes to
+    /// the store, so that an acknowledgement waits for that.
+    pub(crate) fn retain(&mut self, view: &MessageView<'_>, session: u32, promised: Durability) -> bool {
+        let durable = self.durable.is_on() && promised > Durability::Memory;
         if view.payload.is_empty() {
-            let revision = self.router.clear_retained(view.topic).revision; // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+            let outcome = self.router.clear_retained(view.topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
             // Also where there was none: another shard may have cleared it, and that may not be durable yet.
             if durable {
-                self.record_cleared(view.topic, revision, view.qos);
+                self.record_cleared(view.topic, outcome.revision, view.qos, promised);
+            } else {
+                self.outdate_retained(view.topic, outcome);
             }
             return durable;
         }
         let expires_at = self.router.retained_end(view.topic, view.expires_at, self.now);
         let message = Message::new(&MessageView { expires_at, ..*view }, &mut self.building);
         let kept = durable.then(|| message.clone());
-        let outcome = self.router.retain(message); // [MQTT-3.3.1-5]
+        let outcome = self.router.retain_as(message, durable); // [MQTT-3.3.1-5]
         let refused = outcome.refused.is_some();
         if refused {
             self.counters.bump(Metric::RetainedRefused);
         }
         match kept {
-            Some(_) if refused && outcome.replaced => self.record_cleared(view.topic, outcome.revision, view.qos),
-            Some(message) if !refused => self.record_retained(message, outcome.revision, session),
-            _ => return false,
+            Some(_) if refused && outcome.replaced => {
+                self.record_cleared(view.topic, outcome.revision, view.qos, promised);
+            }
+            Some(message) if !refused => self.record_retained(message, outcome.revision, session, promised),
+            _ => {
+                self.outdate_retained(view.topic, outcome);
+                return false;
+            }
         }
         true
+    }
+
+    /// What the store has of a topic is no longer so, and what is, is not for the store: a start is not to bring the older one back.
+    fn outdate_retained(&mut self, topic: &str, outcome: RetainOutcome) {
+        if outcome.lasting && self.durable.is_on() {
+            self.record_cleared(topic, outcome.revision, QoS::AtMostOnce, Durability::Os);
+        }
     }
 
     /// A subscriber is owed what is retained under `filter`. If it still waits for an earlier answer to the same question,

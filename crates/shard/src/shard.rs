@@ -45,6 +45,8 @@ pub struct Setup {
     pub options: Arc<Options>,
     /// Terms of the listeners that have their own, by number. The others have the limits of `options` and nothing else.
     pub profiles: Vec<(u16, Arc<Profile>)>,
+    /// Terms of zones, whatever listeners there are: for sessions that a start finds.
+    pub zones: Vec<Arc<Profile>>,
     /// Who receives what: one for all shards.
     pub router: Arc<Router>,
     /// Key of the hash that finds a client's home, the same for all shards, and root of all chance: secret.
@@ -234,7 +236,7 @@ impl<T: Send> Shard<T> {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
         let durable = Durable::new(setup.store, setup.options.durability);
-        let profiles = Profiles::of(&setup.options.limits, setup.profiles);
+        let profiles = Profiles::of(&setup.options.limits, setup.options.durability, setup.zones, setup.profiles);
         Self {
             id: setup.id,
             shards: setup.shards,

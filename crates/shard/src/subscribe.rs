@@ -68,7 +68,7 @@ impl<T: Send> Shard<T> {
             self.park(slot);
             return Ok(false);
         }
-        let recorded = self.durable.recorded();
+        let before = self.durable.mark();
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
         for (index, (filter, mut options)) in subscribe.filters().enumerate() {
@@ -101,7 +101,7 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
-        self.keep_subscriptions(slot, self.durable.recorded() > recorded);
+        self.keep_subscriptions(slot, before);
         self.release_retained(session);
         self.forget_questions(slot);
         Ok(true)
@@ -273,7 +273,7 @@ impl<T: Send> Shard<T> {
         let Some(conn) = self.conns.get(slot) else { return Ok(()) };
         self.check_user_properties(slot, &unsubscribe.user_properties)?;
         let (version, session) = (conn.link.version, conn.session);
-        let recorded = self.durable.recorded();
+        let before = self.durable.mark();
         let mut codes = std::mem::take(&mut self.codes);
         codes.clear();
         let limits = self.limits_of(slot);
@@ -325,7 +325,7 @@ impl<T: Send> Shard<T> {
         }
         self.codes = codes;
         self.mark_dirty(slot);
-        self.keep_subscriptions(slot, self.durable.recorded() > recorded);
+        self.keep_subscriptions(slot, before);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use breakwater_contract::Metric;
+use breakwater_contract::store::Durability;
 use breakwater_proto::{ForwardProperties, Message, MessageView, QoS, matches};
 use breakwater_router::{PackedGrant, RouterCounts, Subscriber};
 use breakwater_session::{Delivery, Shared};
@@ -138,7 +139,7 @@ impl<T: Send> Shard<T> {
             }
         });
         for (topic, revision) in gone {
-            self.record_cleared(&topic, revision, QoS::AtMostOnce);
+            self.record_cleared(&topic, revision, QoS::AtMostOnce, self.durable.durability);
         }
     }
 
@@ -164,7 +165,7 @@ impl<T: Send> Shard<T> {
         for (topic, value) in self.sys_tree() {
             self.router.matches(self.id, &topic, &mut self.matches);
             if !self.matches.is_empty() {
-                self.publish_own(driver, &sys_view(&topic, &value), NONE);
+                self.publish_own(driver, &sys_view(&topic, &value), NONE, Durability::Memory);
             }
         }
     }

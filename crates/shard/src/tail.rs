@@ -210,7 +210,8 @@ impl<T: Send> Shard<T> {
                 }
                 if !positions.is_empty() {
                     let room = positions.len() * 8;
-                    self.record(Change::Forget { session: number, messages: positions }, room, false);
+                    let asks = self.durability_of(session);
+                    self.record(Change::Forget { session: number, messages: positions }, room, false, asks);
                 }
             }
             // Tried again within a second.
@@ -299,7 +300,7 @@ impl<T: Send> Shard<T> {
             resident.session.leave_behind(1, 0);
         }
         let kept = self.durable.kept.open(Place::At(position));
-        self.forget(number, kept);
+        self.forget(number, kept, self.durability_of(session));
     }
 
     /// Subscription Identifiers with which a message goes out that was in the store alone.

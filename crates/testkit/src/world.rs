@@ -99,6 +99,12 @@ impl World {
             shards: plan.shards,
             options: Arc::clone(&options),
             profiles: plan.profiles.clone(),
+            zones: plan
+                .profiles
+                .iter()
+                .map(|(_, profile)| Arc::clone(profile))
+                .filter(|profile| !profile.zone.is_empty())
+                .collect(),
             router: Arc::clone(&router),
             seed: plan.seed,
             authenticator: Arc::clone(&plan.authenticator),

@@ -10,7 +10,7 @@ use breakwater_transport::tls::{CertificateFiles, ClientCertificate, KeyPassword
 use ipnet::IpNet;
 
 use super::{Listener, Scheme};
-use crate::resolve::Terms;
+use crate::resolve::{Terms, Zone};
 use crate::surroundings::Surroundings;
 
 /// What the rows of the table store into.
@@ -134,7 +134,7 @@ pub(crate) type Complaint = (&'static str, String);
 /// Checks a section as a whole, and makes a listener of it. All faults at once.
 pub(crate) fn finish(
     draft: Draft,
-    limits: Arc<Limits>,
+    zone: &Zone,
     terms: &Terms,
     around: &Surroundings,
 ) -> Result<Listener, Vec<Complaint>> {
@@ -157,7 +157,7 @@ pub(crate) fn finish(
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(build(draft, limits, terms, own, &around.data))
+    Ok(build(draft, zone, terms, own, &around.data))
 }
 
 fn check_client_certificates(tls: &TlsOptions, faults: &mut Vec<Complaint>) {
@@ -233,7 +233,7 @@ fn own_certificate(
     }
 }
 
-fn build(draft: Draft, limits: Arc<Limits>, terms: &Terms, own: Option<CertificateFiles>, data: &Path) -> Listener {
+fn build(draft: Draft, zone: &Zone, terms: &Terms, own: Option<CertificateFiles>, data: &Path) -> Listener {
     let (speaks_tls, acme) = (draft.speaks_tls(), draft.certificate.acme);
     let mut tls = draft.tls;
     if let Some(own) = own {
@@ -245,8 +245,8 @@ fn build(draft: Draft, limits: Arc<Limits>, terms: &Terms, own: Option<Certifica
         tls.certificates.push(CertificateFiles { certificate, key, ..CertificateFiles::default() });
     }
     let limits = match draft.versions {
-        Some(versions) => Arc::new(Limits { versions, ..Limits::clone(&limits) }),
-        None => limits,
+        Some(versions) => Arc::new(Limits { versions, ..Limits::clone(&zone.limits) }),
+        None => Arc::clone(&zone.limits),
     };
     let name: Box<str> = format!("{}.{}", draft.kind, draft.name).into();
     let mut bind = draft.bind;
@@ -257,6 +257,8 @@ fn build(draft: Draft, limits: Arc<Limits>, terms: &Terms, own: Option<Certifica
     }
     let profile = Profile {
         name: name.clone(),
+        zone: zone.name.clone(),
+        durability: zone.durability,
         limits,
         mountpoint: draft.mountpoint,
         authenticate: draft.authenticate,

@@ -68,6 +68,26 @@ fn shared_settings_reach_the_listeners_whose_terms_they_are() {
 }
 
 #[test]
+fn another_durability_holds_for_new_connections_unless_nothing_was_kept_before() {
+    let zoned = |own: &str, broker: &str| {
+        format!("store.durability = '{broker}'\n{BASE}zone = 'z'\n[zones.z.store]\ndurability = '{own}'\n")
+    };
+    let (old, new) = (good(&zoned("fsync", "fsync")), good(&zoned("memory", "os")));
+    let changed = plan(&old, &new);
+    assert_eq!((changed.steps.len(), changed.restarts().count()), (1, 0));
+    assert!(changed.lines().iter().skip(1).all(|line| line.ends_with("for new connections")), "{:?}", changed.lines());
+
+    let (old, new) = (good(&zoned("memory", "memory")), good(&zoned("fsync", "memory")));
+    let changed = plan(&old, &new);
+    let restarts: Vec<&str> = changed.restarts().map(|change| &*change.key).collect();
+    assert_eq!(restarts, ["zones.z.store.durability"]);
+    // It is named again until there is one.
+    let running = new.clone().taken_up(&old);
+    assert!(!running.store.is_open);
+    assert_eq!(plan(&running, &new).restarts().count(), 1);
+}
+
+#[test]
 fn what_holds_before_connect_needs_no_restart() {
     let plan =
         plan(&good(BASE), &good(&format!("mqtt.connect_timeout = '3s'\nmqtt.max_packet_size_connect = '1KB'\n{BASE}")));

@@ -94,8 +94,8 @@ pub(super) fn finish(
         let foreign = section.map(|section| foreign_keys(&draft, section)).unwrap_or_default();
         let spoiled = spoiled || !foreign.is_empty();
         faults.extend(foreign.into_iter().map(fault));
-        let limits = zones.get(&draft.zone).cloned();
-        if limits.is_none() {
+        let zone = zones.get(&draft.zone);
+        if zone.is_none() {
             let known: Vec<&str> = zones.keys().map(|name| &**name).filter(|name| !name.is_empty()).collect();
             let meant = match known.is_empty() {
                 true => "there are none; write a section [zones.NAME]".to_owned(),
@@ -108,7 +108,9 @@ pub(super) fn finish(
         }
         let wanted = gathered.listen.is_empty() || gathered.listen.contains(&(draft.kind, draft.name.clone()));
         let enabled = draft.enabled && wanted;
-        match build(draft, limits.unwrap_or_default(), &resolved.terms, around) {
+        // Without its zone it is not taken up, and checked all the same.
+        let Some(zone) = zone.or_else(|| zones.get("")) else { continue };
+        match build(draft, zone, &resolved.terms, around) {
             Ok(listener) if enabled && faults.len() == before => {
                 ready.push((Listener { written_down: section.is_some(), ..listener }, section));
             }

@@ -81,6 +81,7 @@ impl Ground {
             shards: 2,
             options: Arc::default(),
             profiles: Vec::new(),
+            zones: Vec::new(),
             router: Arc::new(Router::new(router)),
             seed: 7,
             authenticator: Arc::new(heard.clone()),

@@ -2,9 +2,9 @@
 
 use std::sync::PoisonError;
 
-use breakwater_config::Lasting;
+use breakwater_config::Resolved;
 use breakwater_contract::Kicked;
-use breakwater_contract::store::Condition;
+use breakwater_contract::store::{Condition, Durability};
 use breakwater_net::{BoundTo, Ending, ListenerStatus};
 use breakwater_transport::tls::TlsVersion;
 
@@ -92,19 +92,19 @@ impl Running {
             connections: self.handle.listeners().iter().map(|listener| u64::from(listener.connections)).sum(),
             config: self.places.file().map(|file| file.display().to_string()),
             loopback_anonymous: resolved.authentication.allow_anonymous_loopback,
-            store: self.store_row(),
+            store: self.store_row(&resolved),
         }
     }
 
-    fn store_row(&self) -> StoreRow {
+    fn store_row(&self, resolved: &Resolved) -> StoreRow {
+        let durability = resolved.store.durability;
+        let zones = resolved.listeners.iter().map(|listener| &listener.options.profile);
+        let others = zones.filter(|profile| profile.durability != durability);
         let health = self.keeper.health();
         StoreRow {
-            durability: match self.keeper.durability {
-                Lasting::Fsync => "fsync",
-                Lasting::Os => "os",
-                Lasting::Memory => "memory",
-            }
-            .into(),
+            open: self.keeper.is_open,
+            durability: word(durability).into(),
+            zones: others.map(|profile| (profile.zone.to_string(), word(profile.durability).into())).collect(),
             condition: match health.condition {
                 Condition::Well => "well",
                 Condition::Full => "full",
@@ -122,6 +122,14 @@ impl Running {
         let mut rows: Vec<ListenerRow> = self.handle.listeners().iter().map(row).collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
+    }
+}
+
+fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Fsync => "fsync",
+        Durability::Os => "os",
+        Durability::Memory => "memory",
     }
 }
 

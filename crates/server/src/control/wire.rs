@@ -1,5 +1,6 @@
 //! Requests and answers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -133,8 +134,12 @@ pub(crate) struct StatusRow {
 /// What outlasts the process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct StoreRow {
+    /// Something outlasts the process.
+    pub(crate) open: bool,
     /// `fsync`, `os` or `memory`.
     pub(crate) durability: String,
+    /// The same of zones of listeners where it is another, by name.
+    pub(crate) zones: BTreeMap<String, String>,
     /// `well`, `full` or `failing`.
     pub(crate) condition: String,
     /// What went wrong last, and what to do.

@@ -27,8 +27,7 @@ impl Lent {
     /// A short look. The error is one line.
     pub(crate) fn look<T>(&self, ask: impl FnOnce(&Engine) -> Result<T, String>) -> Result<T, String> {
         if self.volatile {
-            let text =
-                "store.durability is memory: nothing outlasts the broker, so there is nothing to look at or to copy";
+            let text = "store.durability is memory, in all zones too: nothing outlasts the broker, so there is nothing to look at or to copy";
             return Err(text.to_owned());
         }
         let lent = self.store.read().unwrap_or_else(PoisonError::into_inner);

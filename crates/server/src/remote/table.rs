@@ -94,10 +94,15 @@ pub(crate) fn status(status: &StatusRow) -> String {
 }
 
 fn store(store: &StoreRow) -> String {
-    if store.durability == "memory" {
+    if !store.open {
         return "memory: nothing outlasts the process".to_owned();
     }
-    let mut text = format!("{}, {}", store.durability, store.condition);
+    let mut text = store.durability.clone();
+    if !store.zones.is_empty() {
+        let zones: Vec<String> = store.zones.iter().map(|(zone, durability)| format!("{zone}: {durability}")).collect();
+        text += &format!(" (zones {})", zones.join(", "));
+    }
+    text += &format!(", {}", store.condition);
     if store.damages > 0 {
         text += &format!(", {} things lost or set aside", store.damages);
     }

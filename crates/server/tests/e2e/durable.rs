@@ -220,3 +220,46 @@ fn sessions_of_mosquitto_sub_are_subscribed_after_kill_9() {
         assert_eq!(resumed(&clients, &broker, version, "1"), ["work/1=second"]);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn each_zone_keeps_over_kill_9_what_it_promises() {
+    let Some(clients) = Clients::installed() else { return };
+    let data = Directory::new("zones");
+    let socket = std::env::temp_dir().join(format!("breakwater-e2e-zones-{}.sock", std::process::id()));
+    let socket = socket.display().to_string();
+    let listen = format!("unix://{socket}");
+    let zones = ["listeners.tcp.default.zone=kept", "zones.kept.store.durability=os"];
+    let others = ["listeners.unix.default.zone=scratch", "zones.scratch.store.durability=memory"];
+    let set = zones.into_iter().chain(others).flat_map(|setting| ["--set", setting]);
+    let flags: Vec<&str> = ["--listen", &listen].into_iter().chain(set).collect();
+    let run = |program: &PathBuf, place: &[&str], rest: &[&str]| {
+        Program::start(Command::new(program).args(place).args(rest)).succeed()
+    };
+    let session = |place: &[&str], id: &str, end: &[&str]| {
+        let rest = ["-i", id, "-c", "-q", "1", "-t", "work/#", "-F", "%t=%p", "-W", "60"];
+        run(&clients.subscribe, place, &[&rest[..], end].concat())
+    };
+    let broker = data.start(&flags);
+    let status = data.ask(&["status"]);
+    assert!(status.contains("store          fsync (zones kept: os, scratch: memory), well"), "{status}");
+    let port = broker.port.to_string();
+    let (tcp, unix) = (["-h", "127.0.0.1", "-p", &port], ["--unix", &socket]);
+    session(&tcp, "kept", &["-E"]);
+    session(&unix, "scratch", &["-E"]);
+    for (place, topic) in [(&tcp[..], "retained/kept"), (&unix, "retained/scratch")] {
+        run(&clients.publish, place, &["-t", topic, "-q", "1", "-r", "-m", "1"]);
+    }
+    run(&clients.publish, &unix, &["-t", "work/1", "-q", "1", "-m", "before"]);
+    broker.kill();
+
+    let broker = data.start(&flags);
+    broker.logs(|line| line.contains("1 retained messages and 1 sessions restored"));
+    let port = broker.port.to_string();
+    let tcp = ["-h", "127.0.0.1", "-p", &port];
+    // Whoever had no session subscribes anew.
+    session(&unix, "scratch", &["-E"]);
+    run(&clients.publish, &tcp, &["-t", "work/1", "-q", "1", "-m", "after"]);
+    assert_eq!(session(&tcp, "kept", &["-C", "2"]), ["work/1=before", "work/1=after"]);
+    assert_eq!(session(&unix, "scratch", &["-C", "1"]), ["work/1=after"]);
+}

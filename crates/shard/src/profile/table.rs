@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use breakwater_contract::store::Durability;
 use breakwater_session::{Limits, QueueFull};
 
 use crate::profile::{Profile, Rates};
@@ -9,6 +10,9 @@ use crate::rewrite::Rewriter;
 
 /// Row of the profile that every listener has until it is given one.
 pub(crate) const DEFAULT: u16 = 0;
+
+/// Listener of the row of a zone, which stays as long as the shard.
+const NO_LISTENER: u16 = u16::MAX;
 
 /// The profiles of one shard.
 ///
@@ -47,10 +51,18 @@ impl Profiles {
         Self { rows: vec![Row::new(default, 0)], by_listener: Vec::new(), free: Vec::new() }
     }
 
-    /// Those of listeners, by number; the others have these limits and nothing else.
-    pub(crate) fn of(limits: &Limits, listeners: Vec<(u16, Arc<Profile>)>) -> Self {
+    /// Those of zones, and those of listeners, by number; the others have these limits and this durability, and nothing else.
+    pub(crate) fn of(
+        limits: &Limits,
+        durability: Durability,
+        zones: Vec<Arc<Profile>>,
+        listeners: Vec<(u16, Arc<Profile>)>,
+    ) -> Self {
         let limits = Arc::new(limits.clone());
-        let mut profiles = Self::new(Arc::new(Profile { limits, ..Profile::default() }));
+        let mut profiles = Self::new(Arc::new(Profile { limits, durability, ..Profile::default() }));
+        for zone in zones {
+            profiles.insert(Row::new(zone, NO_LISTENER));
+        }
         for (listener, profile) in listeners {
             profiles.set(listener, profile);
         }
@@ -65,6 +77,12 @@ impl Profiles {
     #[inline]
     pub(crate) fn limits(&self, row: u16) -> &Limits {
         &self.row(row).limits
+    }
+
+    /// The row of a zone, for a session that a start finds. The default if there is no such zone any more.
+    pub(crate) fn row_of_zone(&self, zone: &str) -> u16 {
+        let is_it = |row: &Row| row.listener == NO_LISTENER && *row.profile.zone == *zone;
+        self.rows.iter().position(is_it).map_or(DEFAULT, |row| row as u16)
     }
 
     /// Limits for new connections of a listener.
@@ -99,6 +117,12 @@ impl Profiles {
     #[inline]
     pub(crate) fn profile(&self, row: u16) -> &Arc<Profile> {
         &self.row(row).profile
+    }
+
+    /// What is promised to those who live by a row.
+    #[inline]
+    pub(crate) fn durability(&self, row: u16) -> Durability {
+        self.row(row).profile.durability
     }
 
     pub(crate) fn rates(&self, row: u16) -> &Rates {
@@ -136,7 +160,7 @@ impl Profiles {
         }
     }
 
-    /// Gives a listener its profile. Rates, lifetime and name hold at once for all who came through it; limits and
+    /// Gives a listener its profile. Rates, lifetime and name hold at once for all who came through it; limits, durability and
     /// mountpoint for those who come from here on.
     pub(crate) fn set(&mut self, listener: u16, profile: Arc<Profile>) {
         for row in self.rows.iter_mut().skip(1).filter(|row| row.used && row.listener == listener) {
@@ -144,7 +168,7 @@ impl Profiles {
         }
         let old = self.row_of(listener);
         let held = &mut self.rows[usize::from(old)];
-        if old != DEFAULT && held.limits == profile.limits && held.profile.mountpoint == profile.mountpoint {
+        if old != DEFAULT && held.goes_on_with(&profile) {
             held.take(profile);
             return;
         }
@@ -208,6 +232,13 @@ impl Row {
         Self { limits, no_queue, bent: None, profile, rewriter, listener, current: true, used: true, sessions: 0 }
     }
 
+    /// Whether those who live by it were promised what this profile says.
+    fn goes_on_with(&self, profile: &Profile) -> bool {
+        let Profile { zone, mountpoint, durability, .. } = &*self.profile;
+        self.limits == profile.limits
+            && (zone, mountpoint, durability) == (&profile.zone, &profile.mountpoint, &profile.durability)
+    }
+
     /// A profile with the same limits.
     fn take(&mut self, profile: Arc<Profile>) {
         if profile.rewrite != self.profile.rewrite {
@@ -218,8 +249,10 @@ impl Row {
 
     /// What may change under a session changes.
     fn retune(&mut self, to: &Profile) {
-        let (limits, mountpoint) = (Arc::clone(&self.limits), self.profile.mountpoint.clone());
-        self.take(Arc::new(Profile { limits, mountpoint, ..to.clone() }));
+        let Profile { zone, mountpoint, durability, .. } = &*self.profile;
+        let (zone, mountpoint, durability) = (zone.clone(), mountpoint.clone(), *durability);
+        let limits = Arc::clone(&self.limits);
+        self.take(Arc::new(Profile { limits, zone, mountpoint, durability, ..to.clone() }));
     }
 }
 
