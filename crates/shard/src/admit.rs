@@ -409,6 +409,7 @@ impl<T: Send> Shard<T> {
             check_at: NEVER,
             will_pending: false,
             shares: false,
+            stored: false,
             lasting: None,
         };
         let session = self.enrol(resident, entrant.mount.clone());

@@ -3,8 +3,7 @@
 //! The packet identifier and the message, in the queues of all sessions of all shards that want it, are one change of the store. A
 //! crash finds both or neither, so that the client that sends the publish again has it taken once.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::{Change, Durability, Position, SessionNumber, Terms, Wanted};
@@ -71,43 +70,6 @@ fn overlap(one: &[Wanted], other: &[Wanted]) -> bool {
 
 /// Batches for each shard, those that the store keeps a message for, and the pools among them.
 type SortedOut = (Vec<(ShardId, Box<Batch>)>, Copies, Vec<Arc<Pool>>);
-
-/// What the store calls the sessions of all shards, and what they are promised. Written by the shard of a session when it is made, comes
-/// back or ends, read by others for QoS 2 publishes.
-#[derive(Debug, Default)]
-pub(crate) struct Roster(Vec<RwLock<HashMap<u32, Known>>>);
-
-/// Generation of a session, what it is promised, and what the store calls it.
-type Known = (u16, Durability, SessionNumber);
-
-impl Roster {
-    pub(crate) fn new(shards: u16) -> Self {
-        Self((0..shards).map(|_| RwLock::default()).collect())
-    }
-
-    pub(crate) fn enter(&self, who: Subscriber, number: SessionNumber, promised: Durability) {
-        if let Some(shard) = self.0.get(usize::from(who.shard)) {
-            shard.write().unwrap_or_else(PoisonError::into_inner).insert(who.slot, (who.generation, promised, number));
-        }
-    }
-
-    pub(crate) fn strike(&self, shard: ShardId, slot: u32) {
-        if let Some(shard) = self.0.get(usize::from(shard)) {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.remove(&slot);
-            if shard.capacity() > 64 && shard.len() * 8 < shard.capacity() {
-                let most = shard.len() * 2;
-                shard.shrink_to(most);
-            }
-        }
-    }
-
-    pub(crate) fn find(&self, who: Subscriber) -> Option<(SessionNumber, Durability)> {
-        let shard = self.0.get(usize::from(who.shard))?.read().unwrap_or_else(PoisonError::into_inner);
-        let (generation, promised, number) = *shard.get(&who.slot)?;
-        (generation == who.generation).then_some((number, promised))
-    }
-}
 
 impl<T: Send> Shard<T> {
     /// Holds a QoS 2 publish of a session that outlasts the process until the store has it. `false`: it is not of such a one.

@@ -20,8 +20,8 @@ use crate::delayed::Delayed;
 use crate::driver::Driver;
 use crate::durable::{Mark, Promise};
 use crate::estate::is_estate;
-use crate::forward::Roster;
 use crate::pool::Pools;
+use crate::roster::Roster;
 use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
 
@@ -36,8 +36,6 @@ pub(crate) struct Lasting {
     pub(crate) kept_last: Position,
     /// Whose it is.
     user: Box<str>,
-    /// The store has said that it has it.
-    stored: bool,
 }
 
 /// What an answer that waits has promised.
@@ -120,13 +118,13 @@ impl<T: Send> Shard<T> {
         }
         let since = self.durable.next_batch();
         let user = &*entrant.principal.name;
-        let known = self.sessions.get_mut(session).and_then(|resident| resident.lasting.as_deref_mut());
-        let promised = match known {
+        let Some(resident) = self.sessions.get_mut(session) else { return };
+        let promised = match resident.lasting.as_deref_mut() {
             Some(lasting) => {
                 if *lasting.user != *user {
                     lasting.user = user.into();
                 }
-                let (number, stored) = (lasting.number, lasting.stored);
+                let (number, stored) = (lasting.number, resident.stored);
                 self.returning.roster.enter(self.subscriber_of(session), number, self.durability_of(session));
                 self.record_session(session, true);
                 // Whoever was let in before may have gone without an answer.
@@ -147,7 +145,8 @@ impl<T: Send> Shard<T> {
     /// The store knows a session by this name.
     fn name_session(&mut self, session: u32, number: SessionNumber, user: Box<str>, stored: bool) {
         if let Some(resident) = self.sessions.get_mut(session) {
-            resident.lasting = Some(Box::new(Lasting { number, user, stored, ..Lasting::default() }));
+            resident.lasting = Some(Box::new(Lasting { number, user, ..Lasting::default() }));
+            resident.stored = stored;
         }
         self.returning.roster.enter(self.subscriber_of(session), number, self.durability_of(session));
     }
@@ -188,9 +187,8 @@ impl<T: Send> Shard<T> {
         conn.flags.holds.put(hold::UNSTORED, false);
         // If the socket is full all the same, the next write finds out.
         conn.flags.blocked = false;
-        let resident = self.sessions.get_mut(conn.session).filter(|_| stored);
-        if let Some(lasting) = resident.and_then(|resident| resident.lasting.as_deref_mut()) {
-            lasting.stored = true;
+        if stored && let Some(resident) = self.sessions.get_mut(conn.session) {
+            resident.stored = resident.lasting.is_some();
         }
         if stored || promised == Promised::OldSession {
             conn.flags.tail_ready |= !conn.tail.is_empty();
@@ -321,7 +319,8 @@ impl<T: Send> Shard<T> {
         // Who was connected when the process ended may have been sent as much as a client may be.
         let window = u32::from(self.profiles.limits(profile).inflight_max);
         let begun = if row.detached_unix_ms == 0 { window } else { begun };
-        let mut session = Session::new(row.client_id, row.expiry_s);
+        // A copy: its own would lie between those of the row that go, and hold their pages.
+        let mut session = Session::new(&*row.client_id, row.expiry_s);
         let will_pending = row.will.is_some();
         session.set_will(row.will.map(|(message, delay_s)| StoredWill { message, delay_s, expiry_s: will_expiry_s }));
         let resident = Resident {
@@ -336,6 +335,7 @@ impl<T: Send> Shard<T> {
             check_at: NEVER,
             will_pending,
             shares: false,
+            stored: false,
             lasting: None,
         };
         let slot = self.enrol(resident, Some(mount).filter(|mount| !mount.is_empty()));

@@ -44,6 +44,7 @@ mod refusal;
 mod retained;
 mod revive;
 mod rewrite;
+mod roster;
 mod route;
 mod shard;
 mod slab;

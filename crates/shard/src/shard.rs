@@ -104,6 +104,8 @@ pub(crate) struct Resident {
     pub(crate) will_pending: bool,
     /// Member of a shared group: its comings and goings concern the router.
     pub(crate) shares: bool,
+    /// The store has said that it has it; meaningful while it is `lasting`.
+    pub(crate) stored: bool,
     /// What the store has to do with it, if it outlasts the process.
     pub(crate) lasting: Option<Box<Lasting>>,
 }
@@ -553,6 +555,6 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        assert_eq!((size_of::<Resident>(), size_of::<Lasting>()), (120, 48));
+        assert_eq!((size_of::<Resident>(), size_of::<Lasting>()), (120, 40));
     }
 }
