@@ -301,6 +301,18 @@ table! {
 "limits.memory", bytes(1 << 20, 1 << 50), "1GB", Restart,
     "Bytes of queues and buffers in one shard: above it senders are slowed, further above it new clients are refused.",
     node |to, value| to.shard.memory_bytes = value.number();
+"limits.queued_messages", count(1, NEVER), word "none" = 0, "none", Restart,
+    "Messages that wait in the queues of all clients together. When as many wait, `queue.when_full` says which of a client's goes, or who is refused.",
+    node |to, value| to.shard.queue_totals.messages_max = value.number();
+"limits.queued_bytes", bytes(1, 1 << 50), word "none" = 0, "none", Restart,
+    "Bytes of them.",
+    node |to, value| to.shard.queue_totals.bytes_max = value.number();
+"limits.queued_messages_per_user", count(1, NEVER), word "none" = 0, "none", Restart,
+    "The same for the queues of all clients of one user name. Clients without one have no such bound.",
+    node |to, value| to.shard.queue_totals.user_messages_max = value.number();
+"limits.queued_bytes_per_user", bytes(1, 1 << 50), word "none" = 0, "none", Restart,
+    "Bytes of them.",
+    node |to, value| to.shard.queue_totals.user_bytes_max = value.number();
 "limits.out_buffer", bytes(4096, 1 << 30), "1MB", Restart,
     "Unsent bytes to one client above which its QoS 0 is dropped and its QoS 1 and 2 waits in the queue.",
     node |to, value| to.shard.out_buffer_bytes = value.number() as u32;

@@ -44,6 +44,8 @@ metrics! {
     RetainedBytes => "retained_bytes", "bytes", "Bytes of retained messages.";
     Delayed => "delayed_messages", "messages", "Messages that wait to be published later.";
     QueuedBytes => "queued_bytes", "bytes", "Bytes that wait in queues and buffers for clients.";
+    QueueMessages => "queue_messages", "messages", "Messages that wait in the queues of all clients, wherever they are; 0 where none of the limits.queued_… settings is set.";
+    QueueBytes => "queue_bytes", "bytes", "Bytes of them, as queue.max_bytes counts them.";
     StoreCondition => "store_condition", "state", "How the store is: 0 well, 1 its disk is full, 2 its disk fails.";
     StoreBytes => "store_bytes", "bytes", "Bytes of the store on the disk.";
     StoreWaitingBytes => "store_waiting_bytes", "bytes", "Bytes handed to the store and not yet written.";
@@ -94,6 +96,8 @@ metrics! {
     DroppedTooLarge => "messages_dropped_too_large_total", "messages", "Deliveries dropped because the client's Maximum Packet Size is smaller.";
     DroppedQueueFull => "messages_dropped_queue_full_total", "messages", "Deliveries dropped because the session's queue was full.";
     DroppedUntold => "messages_dropped_untold_total", "messages", "Deliveries dropped because the session's queue was full, where publishers are refused, but nobody could be told: QoS 0, 3.x clients, wills, delayed messages.";
+    DroppedUserFull => "messages_dropped_user_full_total", "messages", "Deliveries dropped because the queues of the session's user held as much as they may (limits.queued_messages_per_user, limits.queued_bytes_per_user).";
+    DroppedAllFull => "messages_dropped_all_full_total", "messages", "Deliveries dropped because all queues together held as much as they may (limits.queued_messages, limits.queued_bytes).";
     DroppedTooOld => "messages_dropped_too_old_total", "messages", "Deliveries dropped because the message had waited for too long.";
     DroppedSlowConsumer => "messages_dropped_slow_consumer_total", "messages", "QoS 0 deliveries dropped because the client did not read fast enough.";
     DroppedOffline => "messages_dropped_offline_total", "messages", "QoS 0 deliveries dropped because the client was not connected.";

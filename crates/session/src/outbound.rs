@@ -339,6 +339,11 @@ impl Session {
         self.outbound.as_deref().map_or((0, 0), |outbound| outbound.queue.counted())
     }
 
+    /// As [`Session::counted_queue`]; from here on nothing of it counts.
+    pub fn take_counted_queue(&mut self) -> (u64, u64) {
+        self.outbound.as_deref_mut().map_or((0, 0), |outbound| outbound.queue.take_counted())
+    }
+
     /// Deliveries of QoS 1 and 2 that were begun and are not finished.
     #[must_use]
     pub fn inflight_len(&self) -> usize {

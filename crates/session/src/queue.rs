@@ -338,6 +338,10 @@ impl Queue {
         self.counted
     }
 
+    pub(crate) fn take_counted(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.counted)
+    }
+
     fn fits(&self, bytes: usize, limits: &Limits) -> bool {
         self.pending.len() + (self.behind as usize) < limits.queue_messages_max as usize
             && self.bytes as u64 + self.behind_bytes + bytes as u64 <= u64::from(limits.queue_bytes_max)

@@ -448,6 +448,7 @@ impl<T: Send> Shard<T> {
             conn.timer_tick = self.wheel.set(at, Timer { kind: Kind::KeepAlive, slot, generation });
         }
         let shares = resident.shares;
+        self.belong(session, &entrant.principal.name);
         self.stand(session);
         if shares {
             for index in 0..self.sessions.get(session).map_or(0, |resident| resident.session.subscriptions.len()) {

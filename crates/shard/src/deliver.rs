@@ -88,7 +88,7 @@ impl<T: Send> Shard<T> {
     fn give(&mut self, message: &mut Shared<'_>, to: Subscriber, delivery: &Delivery<'_>) -> Option<Delivered> {
         let is_kept = delivery.kept != Kept::default();
         let room = self.queue_room();
-        let is_bent = delivery.qos != QoS::AtMostOnce && self.standers.any_full() && self.bend_limits(to, delivery);
+        let is_bent = self.standers.any_reason() && self.bend_limits(to, delivery);
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
@@ -143,6 +143,11 @@ impl<T: Send> Shard<T> {
                 if !is_kept {
                     self.settle_notes(to.slot);
                 }
+                if is_bent {
+                    self.count_bent();
+                } else if delivered == Delivered::Dropped(DropReason::QueueFull) && self.standers.any_reason() {
+                    self.count_untold(to.slot);
+                }
                 self.after_waiting(to.slot, slot, delivered);
             }
         }
@@ -152,8 +157,7 @@ impl<T: Send> Shard<T> {
     /// A message that did not go out.
     fn after_waiting(&mut self, session: u32, slot: u32, delivered: Delivered) {
         match delivered {
-            Delivered::Queued | Delivered::Behind => self.account(session),
-            Delivered::Dropped(DropReason::QueueFull) if self.standers.any_full() => self.count_untold(session),
+            Delivered::Queued | Delivered::Behind | Delivered::Dropped(DropReason::QueueFull) => self.account(session),
             _ => {}
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };

@@ -158,6 +158,9 @@ impl<T: Send> Shard<T> {
         self.settle_notes(session);
         self.watch(session);
         self.account(session);
+        if !self.standers.is_empty() {
+            self.stand(session);
+        }
     }
 
     /// Publishes the will of a session, if it still has one.
@@ -184,7 +187,10 @@ impl<T: Send> Shard<T> {
             self.retain(view, session, promised); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
         let mut spend = Spend { deliveries: u32::MAX, bytes: self.options.turn.appended_bytes };
+        // A publish that ends its connection may be under way.
+        let word = std::mem::take(&mut self.word);
         self.route_one(driver, view, None, &mut spend);
+        self.word = word;
     }
 
     /// Ends a session: its will, its subscriptions, its messages. Not what it has retained [MQTT3-3.1.2-7].
@@ -205,7 +211,7 @@ impl<T: Send> Shard<T> {
     /// Forgets a session without more ado.
     pub(crate) fn discard<D: Driver<Transport = T>>(&mut self, _driver: &mut D, session: u32) {
         self.let_go(session);
-        self.stand_down(session);
+        self.uncount_queue(session);
         self.forget_session(session);
         let who = self.subscriber_of(session);
         for id in self.sessions.get(session).into_iter().flat_map(|resident| resident.session.subscriptions.iter()) {
@@ -235,6 +241,7 @@ impl<T: Send> Shard<T> {
     /// has begun [MQTT-4.8.2-5]. What the store has of them goes by [`estate`](crate::estate).
     fn redeliver<D: Driver<Transport = T>>(&mut self, driver: &mut D, session: u32, subscriptions: &[u32]) {
         let who = self.subscriber_of(session);
+        self.uncount_queue(session);
         let Some(resident) = self.sessions.get_mut(session) else { return };
         let unsent = resident.session.never_sent();
         let is_in_store = self.leave_estate(session, &unsent);

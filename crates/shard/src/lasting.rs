@@ -339,8 +339,10 @@ impl<T: Send> Shard<T> {
             lasting: None,
         };
         let slot = self.enrol(resident, Some(mount).filter(|mount| !mount.is_empty()));
+        self.belong(slot, &row.user);
         self.name_session(slot, row.number, row.user, true);
         self.take_deliveries_back(slot, &inbound, &outbound, tally, begun);
+        self.account(slot);
         self.stand(slot);
         for (filter, options, identifier) in subscriptions {
             self.subscribe_back(slot, &filter, unpacked(options, identifier));

@@ -54,6 +54,7 @@ mod sys;
 mod tail;
 mod template;
 mod timers;
+mod totals;
 mod wheel;
 mod wills;
 mod zone;
@@ -67,7 +68,7 @@ pub use driver::{Driver, Event, Peer, ReadOutcome, Ready, ShardId, WriteOutcome}
 pub use lasting::{Back, Returning};
 pub use mail::{Batch, Control, Mail};
 pub use mount::mountpoint_fault;
-pub use options::{Options, TurnBudget};
+pub use options::{Options, QueueTotals, TurnBudget};
 pub use profile::{Profile, Rate, Rates};
 pub use revive::{NOBODY, Revived, revive};
 pub use rewrite::{Rewrite, RewriteRule};

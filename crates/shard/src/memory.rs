@@ -83,6 +83,9 @@ impl<T: Send> Shard<T> {
             let (bytes, away) = (u64::from(resident.accounted), resident.accounted_away);
             self.held_bytes = self.held_bytes + bytes - before;
             self.away_bytes = self.away_bytes + if away { bytes } else { 0 } - if was_away { before } else { 0 };
+            if self.options.queue_totals.are_bounded() {
+                self.count_queue(session);
+            }
             if !self.standers.is_empty() {
                 self.note_full(session);
             }

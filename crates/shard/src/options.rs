@@ -33,10 +33,25 @@ pub struct Options {
     pub delayed_max: u64,
     /// Bytes of them.
     pub delayed_bytes_max: u64,
+    /// What may wait in all queues together.
+    pub queue_totals: QueueTotals,
     /// Name of this node in `$SYS`.
     pub node: Box<str>,
     /// What an acknowledgement promises of what has to outlast the process, where no listener's profile says something else.
     pub durability: Durability,
+}
+
+/// Bounds of what waits in the queues of all sessions, and in those of all sessions of one user; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Messages, of all.
+    pub messages_max: u64,
+    /// Bytes of them.
+    pub bytes_max: u64,
+    /// Messages, of the sessions of one user. Clients without a user name have no such bound.
+    pub user_messages_max: u64,
+    /// Bytes of them.
+    pub user_bytes_max: u64,
 }
 
 /// Bounds of one turn, in work done, so that no peer can hold a shard for long.
@@ -85,6 +100,7 @@ impl Default for Options {
             retained_per_turn: 256,
             delayed_max: 100_000,
             delayed_bytes_max: 128 << 20,
+            queue_totals: QueueTotals::default(),
             node: "breakwater".into(),
             durability: Durability::default(),
         }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use breakwater_contract::Metric;
 use breakwater_proto::{MessageView, QoS};
@@ -23,6 +23,7 @@ use crate::driver::{Driver, ShardId};
 use crate::mail::{GroupTry, Receipt};
 use crate::route::Tried;
 use crate::shard::Shard;
+use crate::totals::Total;
 
 /// What its publisher was told of a message that is being delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +37,22 @@ pub(crate) enum Word {
     Binding,
 }
 
+/// How a session stands that has others refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stand {
+    /// A bound of its queue is reached.
+    full: bool,
+    /// Its client is not there, or has something waiting: it is full as well while the queues of its user, or all of them, hold as much
+    /// as they may.
+    waits: bool,
+}
+
 /// A session that has others refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Standing {
     generation: u16,
-    full: bool,
+    stand: Stand,
+    user: Option<Arc<Total>>,
 }
 
 type Standings = HashMap<u32, Standing>;
@@ -48,20 +60,20 @@ type Standings = HashMap<u32, Standing>;
 /// Those of all shards. Written by the shard of a session, at its comings and goings and when its queue becomes full or has room again.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    /// How many are full.
-    full: AtomicU32,
+    /// How many are full, and how many totals are reached.
+    pub(crate) reasons: AtomicU32,
     shards: Vec<RwLock<Standings>>,
 }
 
 impl Refusals {
     pub(crate) fn new(shards: u16) -> Self {
-        Self { full: AtomicU32::new(0), shards: (0..shards).map(|_| RwLock::default()).collect() }
+        Self { reasons: AtomicU32::new(0), shards: (0..shards).map(|_| RwLock::default()).collect() }
     }
 
     /// Whether there is nobody for whom anything would be refused.
     #[inline]
-    fn is_idle(&self) -> bool {
-        self.full.load(Ordering::Relaxed) == 0
+    pub(crate) fn is_idle(&self) -> bool {
+        self.reasons.load(Ordering::Relaxed) == 0
     }
 
     fn read(&self, shard: ShardId) -> Option<RwLockReadGuard<'_, Standings>> {
@@ -72,9 +84,10 @@ impl Refusals {
         Some(self.shards.get(usize::from(shard))?.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, who: Subscriber, was: bool, full: bool) {
-        if let Some(mut shard) = self.write(who.shard) {
-            shard.insert(who.slot, Standing { generation: who.generation, full });
+    fn set(&self, shard: ShardId, slot: u32, was: bool, standing: Standing) {
+        let full = standing.stand.full;
+        if let Some(mut shard) = self.write(shard) {
+            shard.insert(slot, standing);
         }
         self.count(was, full);
     }
@@ -92,46 +105,48 @@ impl Refusals {
 
     fn count(&self, was: bool, is: bool) {
         match (was, is) {
-            (false, true) => _ = self.full.fetch_add(1, Ordering::Relaxed),
-            (true, false) => _ = self.full.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => _ = self.reasons.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.reasons.fetch_sub(1, Ordering::Relaxed),
             _ => {}
         }
     }
-
-    /// Whether a session is full; None: it has nobody refused.
-    fn is_full(&self, who: Subscriber) -> Option<bool> {
-        stands(&*self.read(who.shard)?, who)
-    }
 }
 
-fn stands(shard: &Standings, who: Subscriber) -> Option<bool> {
-    shard.get(&who.slot).filter(|standing| standing.generation == who.generation).map(|standing| standing.full)
+fn stands(shard: &Standings, who: Subscriber) -> Option<&Standing> {
+    shard.get(&who.slot).filter(|standing| standing.generation == who.generation)
 }
 
 /// Sessions of one shard that stand in the table, by slot, and whether they are full.
 #[derive(Debug, Default)]
 pub(crate) struct Standers {
-    by_slot: BTreeMap<u32, bool>,
-    full: u32,
+    by_slot: BTreeMap<u32, Stand>,
+    /// How many are full; and one more where all queues together have a bound.
+    reasons: u32,
 }
 
 impl Standers {
+    /// `bounded`: what waits in several queues is bounded.
+    pub(crate) fn new(bounded: bool) -> Self {
+        Self { reasons: bounded.into(), ..Self::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_slot.is_empty()
     }
 
-    /// Whether any of them is full.
+    /// Whether a queue may have less room than its own limits say.
     #[inline]
-    pub(crate) fn any_full(&self) -> bool {
-        self.full > 0
+    pub(crate) fn any_reason(&self) -> bool {
+        self.reasons > 0
     }
 
-    fn set(&mut self, slot: u32, full: Option<bool>) -> Option<bool> {
-        let was = match full {
-            Some(full) => self.by_slot.insert(slot, full),
+    fn set(&mut self, slot: u32, stand: Option<Stand>) -> Option<Stand> {
+        let was = match stand {
+            Some(stand) => self.by_slot.insert(slot, stand),
             None => self.by_slot.remove(&slot),
         };
-        self.full = self.full + u32::from(full == Some(true)) - u32::from(was == Some(true));
+        let full = |stand: Option<Stand>| u32::from(stand.is_some_and(|stand| stand.full));
+        self.reasons = self.reasons + full(stand) - full(was);
         was
     }
 }
@@ -144,27 +159,49 @@ impl<T: Send> Shard<T> {
         if !(resident.session.is_durable() && limits.queue_full == QueueFull::Refuse) {
             return self.stand_down(session);
         }
-        let full = resident.session.queue_is_full(limits, false);
-        let was = self.standers.set(session, Some(full));
-        self.pages.refusals.set(self.subscriber_of(session), was == Some(true), full);
+        let was = self.standers.by_slot.get(&session).copied().unwrap_or_default();
+        let stand = self.stand_of(session, was);
+        self.set_standing(session, was, stand);
+    }
+
+    fn set_standing(&mut self, session: u32, was: Stand, stand: Stand) {
+        self.standers.set(session, Some(stand));
+        let (generation, user) = (self.subscriber_of(session).generation, self.users.get(&session).cloned());
+        self.pages.refusals.set(self.id, session, was.full, Standing { generation, stand, user });
+    }
+
+    /// That a client which is there has something waiting is only noted while it matters, since it may change with each message.
+    fn stand_of(&self, session: u32, was: Stand) -> Stand {
+        let Some(resident) = self.sessions.get(session) else { return Stand::default() };
+        let full = resident.session.queue_is_full(self.profiles.limits(resident.profile), was.full);
+        Stand { full, waits: resident.conn == NONE || self.total_reached(session).is_some() }
     }
 
     /// A session ends.
     pub(crate) fn stand_down(&mut self, session: u32) {
         if let Some(was) = self.standers.set(session, None) {
-            self.pages.refusals.strike(self.id, session, was);
+            self.pages.refusals.strike(self.id, session, was.full);
         }
     }
 
     /// The queue of a session has changed.
     pub(crate) fn note_full(&mut self, session: u32) {
         let Some(was) = self.standers.by_slot.get(&session).copied() else { return };
-        let Some(resident) = self.sessions.get(session) else { return };
-        let full = resident.session.queue_is_full(self.profiles.limits(resident.profile), was);
-        if full != was {
-            self.standers.set(session, Some(full));
-            self.pages.refusals.set(self.subscriber_of(session), was, full);
+        let stand = self.stand_of(session, was);
+        if stand != was {
+            self.set_standing(session, was, stand);
         }
+    }
+
+    fn has_no_room(&self, standing: &Standing) -> bool {
+        let totals = || self.options.queue_totals.reached(&self.pages.totals, standing.user.as_ref());
+        standing.stand.full || (standing.stand.waits && totals().is_some())
+    }
+
+    /// Whether a session of whatever shard is full; None: it has nobody refused.
+    fn is_full(&self, who: Subscriber) -> Option<bool> {
+        let shard = self.pages.refusals.read(who.shard)?;
+        stands(&shard, who).map(|standing| self.has_no_room(standing))
     }
 
     /// Whether a message that its publisher can be told of is refused.
@@ -187,7 +224,7 @@ impl<T: Send> Shard<T> {
 
     fn is_full_for(&self, view: &MessageView<'_>, matches: &Matches) -> bool {
         let (origin, refusals) = (Subscriber::from_u64(view.origin), &self.pages.refusals);
-        let is_full = |who: Subscriber| refusals.is_full(who) == Some(true);
+        let is_full = |who: Subscriber| self.is_full(who) == Some(true);
         let few = matches.few.iter().enumerate().any(|(index, target)| {
             let who = target.subscriber;
             let grant = matches.grant(index, who == origin); // [MQTT-3.8.3-3]
@@ -198,7 +235,7 @@ impl<T: Send> Shard<T> {
             let mut any = false;
             snapshot.walk(&mut 0, usize::MAX, |Target { subscriber, grant }| {
                 let wants = grant.qos() > QoS::AtMostOnce && !(subscriber == origin && grant.no_local());
-                any |= wants && stands(&shard, subscriber) == Some(true);
+                any |= wants && stands(&shard, subscriber).is_some_and(|standing| self.has_no_room(standing));
             });
             any
         });
@@ -207,35 +244,61 @@ impl<T: Send> Shard<T> {
 
     /// Whether a member of a group has room for a message, or all of them are away and their pool has.
     fn group_has_room(&self, group: GroupRef, view: &MessageView<'_>) -> bool {
-        let refusals = &self.pages.refusals;
         let has_room = |target: Target| {
             let takes = target.grant.durable() && target.grant.qos() > QoS::AtMostOnce;
-            !takes || refusals.is_full(target.subscriber) != Some(true)
+            !takes || self.is_full(target.subscriber) != Some(true)
         };
         self.router.find_member(self.id, group, has_room).is_some()
             || self.router.find_member(self.id, group, |_| true).is_none()
             || (!self.router.has_online(group) && self.pool_has_room(group, view))
     }
 
-    /// A message comes to a session of a shard where queues are full: whether other limits hold for it than for its session, which are
+    /// A message comes to a session of a shard where queues may be full: whether other limits hold for it than for its session, which are
     /// put in place then.
     #[cold]
     pub(crate) fn bend_limits(&mut self, to: Subscriber, delivery: &Delivery<'_>) -> bool {
-        if !self.standers.by_slot.contains_key(&to.slot) {
+        if self.pages.refusals.is_idle() {
             return false;
         }
         let Some(resident) = self.sessions.get_of(to.slot, to.generation) else { return false };
+        let profile = resident.profile;
+        let tally = resident.session.queue_tally();
         let holds = match self.word {
+            _ if delivery.qos == QoS::AtMostOnce || !self.standers.by_slot.contains_key(&to.slot) => false,
             Word::None => false,
             Word::Given => !delivery.shared,
             Word::Binding => true,
         };
+        self.bent_from = self.report.drops.queue_full;
         // Whatever was said, memory has an end.
         if holds && self.held_bytes <= self.options.memory_bytes / 4 * 5 {
-            self.profiles.bend(resident.profile, (u32::MAX, u32::MAX), QueueFull::DropNewest);
+            self.profiles.bend(profile, (u32::MAX, u32::MAX), QueueFull::DropNewest);
+            self.bent_for = None;
             return true;
         }
-        false
+        self.bent_for = self.total_reached(to.slot);
+        if self.bent_for.is_none() {
+            return false;
+        }
+        // Full as it is: where the oldest gives way, only that makes room.
+        let limits = self.profiles.limits(profile);
+        let at_most = |is: u64, most: u32| most.min(u32::try_from(is).unwrap_or(u32::MAX));
+        let most = (at_most(tally.0, limits.queue_messages_max), at_most(tally.1, limits.queue_bytes_max));
+        let drops_oldest = limits.queue_full == QueueFull::DropOldest;
+        let full = if drops_oldest { QueueFull::DropOldest } else { QueueFull::DropNewest };
+        self.profiles.bend(profile, most, full);
+        true
+    }
+
+    /// What gave way under limits that were bent counts for the total that bent them.
+    #[cold]
+    pub(crate) fn count_bent(&mut self) {
+        let drops = &mut self.report.drops.queue_full;
+        if let Some(metric) = self.bent_for {
+            let dropped = drops.saturating_sub(self.bent_from);
+            *drops -= dropped;
+            self.counters.add(metric, dropped);
+        }
     }
 
     /// A full queue has dropped a message: where others are refused, this one's publisher could not be told.
@@ -257,9 +320,8 @@ impl<T: Send> Shard<T> {
         view: &MessageView<'_>,
         receipt: Option<Receipt>,
     ) -> Tried {
-        let (router, refusals) = (&self.router, &self.pages.refusals);
         let found = |full: bool| {
-            router.find_member(self.id, attempt.group, |target| refusals.is_full(target.subscriber) == Some(full))
+            self.router.find_member(self.id, attempt.group, |target| self.is_full(target.subscriber) == Some(full))
         };
         let Some(one_that_is_full) = found(true) else { return Tried::Nobody };
         let target = found(false).unwrap_or(one_that_is_full);
@@ -289,16 +351,18 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let (slot, act) = ((state >> 40) as u32 % 5, state >> 60);
             let full = [Some(false), Some(true), None][act as usize % 3];
-            let was = standers.set(slot, full);
-            match full {
-                Some(full) => refusals.set(who(slot), was == Some(true), full),
-                None => refusals.strike(1, slot, was == Some(true)),
+            let stand = full.map(|full| Stand { full, waits: true });
+            let was = standers.set(slot, stand).unwrap_or_default();
+            match stand {
+                Some(stand) => refusals.set(1, slot, was.full, Standing { generation: 7, stand, user: None }),
+                None => refusals.strike(1, slot, was.full),
             }
-            assert_eq!(refusals.is_full(who(slot)), full);
-            assert_eq!(refusals.is_full(Subscriber { generation: 8, ..who(slot) }), None, "another session");
-            let count = standers.by_slot.values().filter(|full| **full).count() as u32;
-            assert_eq!((standers.full, refusals.full.load(Ordering::Relaxed)), (count, count));
-            assert_eq!(refusals.is_idle(), !standers.any_full());
+            let shard = refusals.read(1).expect("there are two");
+            assert_eq!(stands(&shard, who(slot)).map(|standing| standing.stand.full), full);
+            assert!(stands(&shard, Subscriber { generation: 8, ..who(slot) }).is_none(), "another session");
+            let count = standers.by_slot.values().filter(|stand| stand.full).count() as u32;
+            assert_eq!((standers.reasons, refusals.reasons.load(Ordering::Relaxed)), (count, count));
+            assert_eq!(refusals.is_idle(), !standers.any_reason());
         }
     }
 }

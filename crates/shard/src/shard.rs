@@ -29,6 +29,7 @@ use crate::retained::Owed;
 use crate::route::Publishing;
 use crate::slab::Slab;
 use crate::sys::Pages;
+use crate::totals::Users;
 use crate::wheel::{Kind, Timer, Wheel};
 
 /// Size of the buffer that all connections of a shard read into, in bytes.
@@ -192,6 +193,11 @@ pub struct Shard<T: Send> {
     pub(crate) word: Word,
     /// Sessions here that have publishes refused while their queues are full.
     pub(crate) standers: Standers,
+    /// What bent the limits of the delivery of the moment, and how many full queues had cost before.
+    pub(crate) bent_for: Option<Metric>,
+    pub(crate) bent_from: u64,
+    /// Users whose queues are counted together, where they are.
+    pub(crate) users: Users,
     /// Where sessions of the store live, on all shards.
     pub(crate) returning: Arc<Returning>,
     /// Bytes in queues and blocked out buffers.
@@ -237,6 +243,7 @@ impl<T: Send> Shard<T> {
     fn empty(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
+        let bounded = setup.options.queue_totals.are_bounded();
         let durable = Durable::new(setup.store, setup.options.durability);
         let profiles = Profiles::of(&setup.options.limits, setup.options.durability, setup.zones, setup.profiles);
         Self {
@@ -287,7 +294,10 @@ impl<T: Send> Shard<T> {
             report: Report::default(),
             publishing: None,
             word: Word::None,
-            standers: Standers::default(),
+            standers: Standers::new(bounded),
+            bent_for: None,
+            bent_from: 0,
+            users: Users::new(),
             returning: setup.returning,
             held_bytes: 0,
             away_bytes: 0,

@@ -9,10 +9,11 @@ use breakwater_router::{PackedGrant, RouterCounts, Subscriber};
 use breakwater_session::{Delivery, Shared};
 
 use crate::conn::NONE;
-use crate::delayed::Totals;
+use crate::delayed::Totals as DelayedTotals;
 use crate::driver::Driver;
 use crate::refusal::Refusals;
 use crate::shard::{Shard, later};
+use crate::totals::Totals;
 
 /// Time between two looks at a shard's numbers, in milliseconds.
 const PAGE_MS: u64 = 1000;
@@ -35,9 +36,11 @@ pub struct ShardPage {
 pub struct Pages {
     shards: Vec<ShardPage>,
     /// Messages that are to be published later.
-    pub(crate) delayed: Totals,
+    pub(crate) delayed: DelayedTotals,
     /// Sessions that have publishes refused while their queues are full.
     pub(crate) refusals: Refusals,
+    /// What waits in all queues.
+    pub(crate) totals: Totals,
 }
 
 impl Pages {
@@ -51,8 +54,8 @@ impl Pages {
             held_bytes: AtomicU64::new(0),
             clients_max: AtomicU64::new(0),
         };
-        let (delayed, refusals) = (Totals::default(), Refusals::new(shards));
-        Self { shards: (0..shards).map(|_| page()).collect(), delayed, refusals }
+        let (delayed, refusals, totals) = (DelayedTotals::default(), Refusals::new(shards), Totals::default());
+        Self { shards: (0..shards).map(|_| page()).collect(), delayed, refusals, totals }
     }
 
     /// Sum of a counter over all shards, as of their last pages.
@@ -65,6 +68,12 @@ impl Pages {
     #[must_use]
     pub fn delayed(&self) -> u64 {
         self.delayed.count()
+    }
+
+    /// Messages in the queues of all sessions, and bytes of them; nothing is counted where there is no bound.
+    #[must_use]
+    pub fn queued(&self) -> (u64, u64) {
+        self.totals.queued()
     }
 
     /// Connected clients.
@@ -217,6 +226,8 @@ impl<'a> Figures<'a> {
             Metric::DroppedTooLarge,
             Metric::DroppedQueueFull,
             Metric::DroppedUntold,
+            Metric::DroppedUserFull,
+            Metric::DroppedAllFull,
             Metric::DroppedTooOld,
             Metric::DroppedSlowConsumer,
             Metric::DroppedOffline,

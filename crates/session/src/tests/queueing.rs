@@ -88,6 +88,9 @@ fn what_was_counted_of_a_queue_is_told_as_it_goes() {
     assert!(messages == 3 && bytes > 300, "{bytes}");
     pair.session.add_behind(2, 50);
     assert_eq!((pair.session.recount_queue(), pair.session.counted_queue().0), ((2, 50), 5));
+    let all = pair.session.take_counted_queue();
+    assert_eq!((pair.session.counted_queue(), pair.session.recount_queue().0), ((0, 0), 5));
+    assert_eq!(pair.session.counted_queue(), all);
     pair.session.join();
     pair.connect();
     (1..=3).for_each(|id| _ = pair.puback(id));
