@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use breakwater_router::{RetainedLife, RouterOptions};
 use breakwater_session::Limits;
-use breakwater_shard::{AutoSubscribe, Durability, Options, Rewrite};
+use breakwater_shard::{AutoSubscribe, Durability, Options, ReplayRule, Rewrite};
 
 use crate::gather::{Gathered, Given, Section};
 use crate::listener::Listener;
@@ -53,6 +53,8 @@ pub struct Resolved {
     pub terms: Terms,
     /// How long retained messages live.
     pub retained: RetainedLife,
+    /// What is kept for replays.
+    pub replay: Vec<ReplayRule>,
     /// The default listeners exist without being written down.
     pub defaults: bool,
     pub when_unavailable: WhenUnavailable,

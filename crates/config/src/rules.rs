@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use breakwater_proto::{FilterKind, QoS, RetainHandling, SubscribeOptions, parse_filter};
-use breakwater_shard::{AutoSubscribe, AutoSubscription, Rewrite, RewriteRule};
+use breakwater_shard::{AutoSubscribe, AutoSubscription, ReplayRule, Rewrite, RewriteRule};
 
 use crate::{Kind, Value};
 
@@ -86,6 +86,40 @@ pub(crate) fn expiries(value: &Value) -> Result<Vec<(Box<str>, u32)>, String> {
     tables(value).map(one).collect()
 }
 
+/// Rules for what is kept at most: a message is kept once for each that its topic matches.
+const REPLAYS_MAX: usize = 64;
+
+/// `replay.rules`.
+pub(crate) fn replays(value: &Value) -> Result<Vec<ReplayRule>, String> {
+    if value.tables().len() > REPLAYS_MAX {
+        return Err(format!("has {} rules; there may be {REPLAYS_MAX}", value.tables().len()));
+    }
+    let mut rules: Vec<ReplayRule> = Vec::new();
+    for (number, table) in tables(value) {
+        let filter = table.get("filter");
+        let plain = matches!(parse_filter(filter), Ok(FilterKind::Plain(_)));
+        if !plain || filter.starts_with('$') || filter.len() > 1024 {
+            return Err(format!("rule {number}: filter is no topic filter, such as \"sensors/#\""));
+        }
+        if let Some(other) = rules.iter().position(|rule| *rule.filter == *filter) {
+            return Err(format!("rule {number}: filter is that of rule {}", other + 1));
+        }
+        let read = |key: &str, default: &str, kind: Kind| {
+            let text = if table.get(key).is_empty() { default } else { table.get(key) };
+            kind.parse(text).map(|value| value.number()).map_err(|what| format!("rule {number}: {key} {what}"))
+        };
+        // As far back as a filter can ask for in seconds.
+        let span = Kind::Duration { min_ms: 1000, max_ms: 4_294_967_000 };
+        rules.push(ReplayRule {
+            filter: filter.into(),
+            max_age_s: u32::try_from(read("max_age", "1h", span)?.div_ceil(1000)).unwrap_or(u32::MAX),
+            max_messages: read("max_messages", "100000", Kind::Count { min: 1, max: u64::from(u32::MAX) })?,
+            max_bytes: read("max_bytes", "256MB", Kind::Bytes { min: 1, max: 1 << 50 })?,
+        });
+    }
+    Ok(rules)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tests::{faults, good};
@@ -166,6 +200,31 @@ mod tests {
         ] {
             let faults = faults(&format!("[[retained.expiry_rules]]\n{text}"));
             assert!(faults[0].contains(word) && faults[0].contains("b.toml:1:12"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_replays_has_bounds_whether_they_are_said_or_not() {
+        let text = "[[replay.rules]]\nfilter = 'a/#'\n\
+                    [[replay.rules]]\nfilter = 'b'\nmax_age = '90s'\nmax_messages = 5\nmax_bytes = '1KB'\n";
+        let rules = good(text).replay;
+        let bounds: Vec<_> =
+            rules.iter().map(|rule| (&*rule.filter, rule.max_age_s, rule.max_messages, rule.max_bytes)).collect();
+        assert_eq!(bounds, [("a/#", 3600, 100_000, 256 << 20), ("b", 90, 5, 1024)]);
+        assert!(good("").replay.is_empty());
+        let plan = crate::plan(&good(""), &good(text));
+        assert_eq!(plan.restarts().count(), 0);
+        for (text, word) in [
+            ("max_age = '1h'\n", "rule 1: filter is no topic filter"),
+            ("filter = '$SYS/#'\n", "rule 1: filter is no topic filter"),
+            ("filter = '$share/g/a'\n", "rule 1: filter is no topic filter"),
+            ("filter = 'a'\nmax_age = 'long'\n", "rule 1: max_age takes"),
+            ("filter = 'a'\nmax_messages = 0\n", "rule 1: max_messages takes"),
+            ("filter = 'a'\n[[replay.rules]]\nfilter = 'a'\n", "rule 2: filter is that of rule 1"),
+            ("expiry = '1h'\n", "has tables with the keys filter, max_age, max_messages, max_bytes"),
+        ] {
+            let faults = faults(&format!("[[replay.rules]]\n{text}"));
+            assert!(faults.iter().any(|fault| fault.contains(word)), "{word}: {faults:?}");
         }
     }
 }

@@ -88,6 +88,7 @@ fn example(known: &Known, value: Option<&Effective>) -> String {
             "[{ source = \"x/#\", expression = \"^x/(.+)$\", destination = \"y/$1\" }]"
         }
         Kind::Tables(keys) if keys.contains(&"retain_handling") => "[{ topic = \"clients/%c/#\", qos = 1 }]",
+        Kind::Tables(keys) if keys.contains(&"max_age") => "[{ filter = \"sensors/#\", max_age = \"6h\" }]",
         Kind::Tables(keys) if keys.contains(&"expiry") => "[{ filter = \"status/#\", expiry = \"1d\" }]",
         Kind::Tables(_) => "[{ certificate = \"other.pem\", key = \"other.key\" }]",
         Kind::Secret => "secret",

@@ -230,6 +230,12 @@ table! {
     "Bytes of them, all told.",
     node |to, value| to.shard.delayed_bytes_max = value.number();
 
+"replay.rules", Kind::Tables(&["filter", "max_age", "max_messages", "max_bytes"]), "", Live,
+    "What is kept for clients that subscribe to `$replay/SECONDS/FILTER`, as sections `[[replay.rules]]`: messages to the topics that \
+     `filter` matches, those of the last `max_age` (1h), of these the last `max_messages` (100000), in at most `max_bytes` (256MB). At most 64. \
+     What was kept for a rule that is taken away is gone. See [topics.md](topics.md#what-was-published-before).",
+    node |to, value| to.replay = rules::replays(value)?;
+
 "store.durability", Kind::Choice(&["fsync", "os", "memory"]), "fsync", NewConnections,
     "What is true of a message, a session or a subscription before it is acknowledged: the disk has it, or the operating system has it (a power \
      cut may take the last seconds). With `memory` nothing of it outlasts the process. A zone may have its own: [Store](store.md#zones) says whose \

@@ -43,6 +43,8 @@ metrics! {
     Retained => "retained_messages", "messages", "Retained messages.";
     RetainedBytes => "retained_bytes", "bytes", "Bytes of retained messages.";
     Delayed => "delayed_messages", "messages", "Messages that wait to be published later.";
+    ReplayMessages => "replay_messages", "messages", "Messages that are kept for clients that will ask for them.";
+    ReplayBytes => "replay_bytes", "bytes", "Bytes of messages that are kept for clients that will ask for them.";
     QueuedBytes => "queued_bytes", "bytes", "Bytes that wait in queues and buffers for clients.";
     QueueMessages => "queue_messages", "messages", "Messages that wait in the queues of all clients, wherever they are; 0 where none of the limits.queued_… settings is set.";
     QueueBytes => "queue_bytes", "bytes", "Bytes of them, as queue.max_bytes counts them.";
@@ -106,6 +108,9 @@ metrics! {
     RetainedRefused => "retained_refused_total", "messages", "Retained messages not stored because a limit was reached.";
     DelayedTaken => "delayed_taken_total", "messages", "Messages taken to be published later.";
     DelayedRefused => "delayed_refused_total", "messages", "Messages not taken to be published later because a limit was reached.";
+    ReplayTaken => "replay_taken_total", "messages", "Messages kept by a rule of replay.rules, once for each rule.";
+    Replays => "replays_total", "subscriptions", "Subscriptions to what was published before.";
+    ReplaySent => "replay_sent_total", "messages", "Messages that were kept sent to clients that asked for them.";
     WillsPublished => "wills_published_total", "messages", "Will messages published.";
     SharedBounced => "shared_bounced_total", "messages", "Deliveries of shared subscriptions handed on to another member.";
     AckUnknownId => "acks_unknown_id_total", "packets", "Acknowledgements for packet identifiers that are not in use.";

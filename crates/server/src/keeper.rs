@@ -11,7 +11,7 @@ use breakwater_contract::store::{Condition, Durability, Health};
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_net::{Handle, Origin};
 use breakwater_router::Router;
-use breakwater_shard::{NOBODY, Revived, revive};
+use breakwater_shard::{NOBODY, ReplayRule, Returning, Revived, revive};
 use breakwater_store::{Embedded, Memory, Options, RealDisk};
 
 use crate::log::{Level, Log};
@@ -101,6 +101,13 @@ impl Keeper {
         store.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<_>, Arc::clone)
     }
 
+    /// What is kept for replays from here on: nothing, where nothing outlasts the process.
+    pub(crate) fn keep_for_replays(&self, returning: &Returning, rules: &[ReplayRule], router: &Router) {
+        if !self.store().is_volatile() {
+            returning.set_replay_rules(rules, router);
+        }
+    }
+
     /// Words go there.
     pub(crate) fn speak(&self, log: &Log) {
         let mut said = self.mouth.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +191,7 @@ fn options(settings: &StoreSettings, origin: Origin, salt: u64) -> Options {
 /// One line on what a start has found.
 fn found(folder: &Path, revived: &Revived, health: &Health, took: Duration) -> String {
     let Revived { sessions, delayed, retained, expired, refused } = revived;
-    let (sessions, folder) = (sessions.len(), folder.display());
+    let (sessions, folder) = (sessions.iter().filter(|back| back.is_a_clients()).count(), folder.display());
     let mut text = format!("store: {retained} retained messages and {sessions} sessions restored from {folder}");
     if !delayed.is_empty() {
         text += &format!(", {} messages wait to be published later", delayed.len());

@@ -83,6 +83,8 @@ fn value(seen: &Seen<'_>, gauge: Gauge) -> u64 {
         Gauge::Retained => seen.counts.retained,
         Gauge::RetainedBytes => seen.counts.retained_bytes,
         Gauge::Delayed => seen.pages.delayed(),
+        Gauge::ReplayMessages => seen.pages.replay().0,
+        Gauge::ReplayBytes => seen.pages.replay().1,
         Gauge::QueueMessages => seen.pages.queued().0,
         Gauge::QueueBytes => seen.pages.queued().1,
         Gauge::QueuedBytes => seen.pages.held_bytes(),

@@ -8,7 +8,7 @@ use breakwater_acme::{Agent, Folder};
 use breakwater_config::{Edit, Listener, Live, Plan, Resolved, apply, plan};
 use breakwater_net::{Ending, Handle, Origin};
 use breakwater_router::Router;
-use breakwater_shard::Pages;
+use breakwater_shard::{Pages, Returning};
 use breakwater_transport::tls::self_made::{Wanted, ensure};
 use breakwater_transport::tls::{TlsConfigFault, load_server};
 
@@ -32,6 +32,8 @@ pub(crate) struct Running {
     /// What the shards show of themselves.
     pub(crate) pages: Arc<Pages>,
     pub(crate) router: Arc<Router>,
+    /// What the shards know of what is kept.
+    pub(crate) returning: Arc<Returning>,
     /// The clock of its shards.
     pub(crate) origin: Origin,
     /// What outlasts the process.
@@ -61,6 +63,7 @@ impl Running {
             apply(&plan, self)?;
             *resolved = wanted.taken_up(&resolved);
             self.router.set_retained_life(Arc::new(resolved.retained.clone()));
+            self.keeper.keep_for_replays(&self.returning, &resolved.replay, &self.router);
             self.order(&resolved);
             Ok(plan)
         });

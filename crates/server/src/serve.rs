@@ -96,6 +96,8 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     keeper.speak(&log);
     let pages = Arc::new(Pages::new(shards));
     let setup = setup(&resolved, &door, &keeper, Arc::clone(&pages), Arc::clone(&router), shards);
+    let returning = Arc::clone(&setup.returning);
+    keeper.keep_for_replays(&returning, &resolved.replay, &router);
     let node = start(origin, listening, setup, &resolved.net, &log)?;
     keeper.connect(&node.handle());
     door.open(&node.handle(), &log)?;
@@ -113,6 +115,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
         shards,
         pages,
         router,
+        returning,
         origin,
         keeper: Arc::clone(&keeper),
         started: Instant::now(),

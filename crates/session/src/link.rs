@@ -13,7 +13,7 @@ const BROKERS_OWN: &str = "$SYS/";
 pub struct Link {
     /// The client's Maximum Packet Size; `u32::MAX` when it named none.
     pub maximum_packet_size: u32,
-    /// Its bytes differ from those for other clients, because of aliases or a mountpoint.
+    /// Its bytes differ from those for other clients, because of aliases or a mountpoint, or are to be, for a while.
     own_bytes: bool,
     /// Bytes taken off the front of every topic that goes out.
     mount: u16,
@@ -73,6 +73,11 @@ impl Link {
     #[must_use]
     pub fn mounted(self, bytes: u16) -> Link {
         Link { mount: bytes, own_bytes: self.own_bytes || bytes > 0, ..self }
+    }
+
+    /// Whether something else than bytes that all share is to be asked before each message goes out.
+    pub fn set_apart(&mut self, is_apart: bool) {
+        self.own_bytes = is_apart || self.mount > 0 || self.aliases_out.is_some();
     }
 
     /// Bytes of the client's mountpoint, 0 for none.

@@ -98,6 +98,7 @@ impl<T: Send> Shard<T> {
             }
         }
         self.release_retained(session);
+        self.release_replays(session);
     }
 }
 

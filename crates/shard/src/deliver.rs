@@ -8,7 +8,6 @@ use breakwater_session::{Delivered, Delivery, DropReason, Env, Kept, Shared, Spi
 
 use crate::conn::{NONE, mark};
 use crate::driver::{Driver, WriteOutcome};
-use crate::mount::has_name;
 use crate::route::Run;
 use crate::shard::Shard;
 use crate::tail::Comes;
@@ -63,14 +62,14 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let (slot, number) = (resident.conn, resident.number());
+        let (slot, number, queued) = (resident.conn, resident.number(), resident.session.queue_bytes());
         if number == SessionNumber::default() {
             return self.give(message, to, &delivery);
         }
-        if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
+        if resident.mount > 0 && !self.takes(message, to, &delivery) {
             return None;
         }
-        if room.is_short(slot, resident.session.queue_bytes()) {
+        if room.is_short(slot, queued) {
             delivery.spill = Spill::Always;
         }
         delivery.kept = self.kept_name(message);
@@ -89,14 +88,17 @@ impl<T: Send> Shard<T> {
         let is_kept = delivery.kept != Kept::default();
         let room = self.queue_room();
         let is_bent = self.standers.any_reason() && self.bend_limits(to, delivery);
-        let Some(resident) = self.sessions.get_of(to.slot, to.generation) else {
+        let Some(mut resident) = self.sessions.get_of(to.slot, to.generation) else {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let (slot, profile) = (resident.conn, resident.profile);
-        if resident.mount > 0 && !has_name(message.view().topic, resident.mount) {
-            return None;
+        if resident.mount > 0 {
+            if !self.takes(message, to, delivery) {
+                return None;
+            }
+            resident = self.sessions.get_of(to.slot, to.generation)?;
         }
+        let (slot, profile) = (resident.conn, resident.profile);
         // What the store has waits there.
         let starved = !is_kept && room.is_short(slot, resident.session.queue_bytes());
         let conn = if slot == NONE { None } else { self.conns.get_mut(slot) };

@@ -19,6 +19,7 @@ use crate::keeping::Keeping;
 use crate::kept::{KeptMessages, Place};
 use crate::lasting::Promised;
 use crate::mail::Receipt;
+use crate::replay::seam::SeamPromise;
 use crate::shard::{NEVER, Shard, later};
 use crate::tail::Tails;
 
@@ -41,8 +42,8 @@ pub(crate) struct Durable {
     pub(crate) kept: KeptMessages,
     /// The message that is being delivered.
     pub(crate) keeping: Keeping,
-    /// Pools that were made in the store from here, and in which batch.
-    pub(crate) pools_written: BTreeMap<SessionNumber, u64>,
+    /// Pools that were made in the store from here: in which batch, and in which one last.
+    pub(crate) pools_written: BTreeMap<SessionNumber, (u64, u64)>,
     /// What sessions have left behind.
     pub(crate) estates: Estates,
     /// Queues of which a part is in the store alone.
@@ -142,12 +143,14 @@ pub(crate) enum Promise {
     Forward(Box<Held>),
     /// A message of an estate may go to its new owner.
     HandOver(Box<HandedOver>),
+    /// A replay meets what comes live.
+    Seam(SeamPromise),
 }
 
 impl Promise {
     /// What somebody outside waits for. The rest goes by what the store says in the end.
     fn can_be_given_up(&self) -> bool {
-        !matches!(self, Self::Note { .. } | Self::Forward(_) | Self::HandOver(_))
+        !matches!(self, Self::Note { .. } | Self::Forward(_) | Self::HandOver(_) | Self::Seam(_))
     }
 }
 
@@ -238,6 +241,18 @@ impl Durable {
         u32::try_from(place).ok()
     }
 
+    /// Copies in the store of the publishes that wait to be forwarded, each with one holder more.
+    pub(crate) fn hold_held(&mut self) -> Vec<Kept> {
+        let promises = self.under_way.iter().flat_map(|batch| &batch.promises).chain(&self.promises);
+        let held = promises.filter_map(|promise| match promise {
+            Promise::Forward(held) => Some(held.kept()),
+            _ => None,
+        });
+        let held: Vec<Kept> = held.flatten().copied().collect();
+        held.iter().for_each(|kept| self.kept.hold(*kept));
+        held
+    }
+
     /// Whether something is to be handed in or to be told at the end of this turn.
     #[inline]
     pub(crate) fn is_due(&self, now: Instant) -> bool {
@@ -279,6 +294,12 @@ impl<T: Send> Shard<T> {
     pub(crate) fn record_message(&mut self, change: Change, kept: Kept, bytes: usize, asks: Durability) {
         self.durable.messages.push(kept);
         self.record_along(change, bytes, true, asks);
+    }
+
+    /// As [`Shard::record_message`], where nobody waits for it.
+    pub(crate) fn record_message_unhurried(&mut self, change: Change, kept: Kept, bytes: usize, asks: Durability) {
+        self.durable.messages.push(kept);
+        self.record_along(change, bytes, false, asks);
     }
 
     /// A session owes a message no longer. Whoever held it for the session hands it over.
@@ -437,7 +458,8 @@ impl<T: Send> Shard<T> {
         }
     }
 
-    fn submit(&mut self) {
+    /// The batch goes.
+    pub(crate) fn submit(&mut self) {
         self.finish_keeping();
         let forgets = self.record_forgets();
         let durable = &mut self.durable;
@@ -612,6 +634,7 @@ impl<T: Send> Shard<T> {
             }
             Promise::Forward(held) => self.forward(driver, *held, stored),
             Promise::HandOver(over) => self.on_handed_over(driver, *over, stored),
+            Promise::Seam(promise) => self.settle_seam(driver, promise),
             Promise::Answer { slot, generation, promised, since } => {
                 let stored = stored && !self.durable.failed_since(since);
                 self.keep_answer(driver, (slot, generation), promised, stored);

@@ -124,6 +124,10 @@ impl<T: Send> Shard<T> {
         resident.conn = NONE;
         resident.expires_at = NEVER;
         resident.session.on_detach();
+        if !self.replay.followers.is_empty() {
+            self.stop_following(session);
+        }
+        let Some(resident) = self.sessions.get_mut(session) else { return };
         let expiry_s = resident.session.expiry_s();
         let withheld = matches!(cause, Cause::Shutdown) && !self.options.wills_on_shutdown;
         if matches!(cause, Cause::Disconnect) || withheld {
@@ -187,10 +191,10 @@ impl<T: Send> Shard<T> {
             self.retain(view, session, promised); // [MQTT-3.1.2-15] [MQTT3-3.1.2-17], and not otherwise [MQTT-3.1.2-14] [MQTT3-3.1.2-16]
         }
         let mut spend = Spend { deliveries: u32::MAX, bytes: self.options.turn.appended_bytes };
-        // A publish that ends its connection may be under way.
-        let word = std::mem::take(&mut self.word);
+        // A publish that ends its connection may be under way, and so may mail.
+        let (word, from) = (std::mem::take(&mut self.word), std::mem::replace(&mut self.mail_from, self.id));
         self.route_one(driver, view, None, &mut spend);
-        self.word = word;
+        (self.word, self.mail_from) = (word, from);
     }
 
     /// Ends a session: its will, its subscriptions, its messages. Not what it has retained [MQTT3-3.1.2-7].
@@ -218,6 +222,7 @@ impl<T: Send> Shard<T> {
             self.router.remove(FilterId::from_u32(*id), who);
         }
         self.release_exclusives(session);
+        self.replay.followers.forget(session);
         let Some(resident) = self.sessions.remove(session) else { return };
         self.owed.remove(&session);
         if resident.mount > 0 {

@@ -34,6 +34,13 @@ pub(crate) struct Held {
     batches: Vec<(ShardId, Box<Batch>)>,
 }
 
+impl Held {
+    /// Its copies in the store.
+    pub(crate) fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+}
+
 /// Who has a message kept: the queues that each of its copies in the store joins. There is one, unless a session gets the message
 /// more than once, through a subscription of its own and through a group, say. Sorted. And the strongest of what these sessions were
 /// promised.

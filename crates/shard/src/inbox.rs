@@ -72,9 +72,11 @@ impl<T: Send> Shard<T> {
         let mut more = false;
         for from in 0..self.shards {
             if from != self.id {
+                self.mail_from = from;
                 more |= self.take_mail_from(driver, from);
             }
         }
+        self.mail_from = self.id;
         more
     }
 
@@ -88,7 +90,13 @@ impl<T: Send> Shard<T> {
                     Some(Mail::Batch(batch)) => Progress::new(batch),
                     Some(Mail::Control(control)) => {
                         match *control {
-                            Control::Arrive(arrival) => self.on_arrival(driver, arrival),
+                            Control::Arrive(arrival) => {
+                                // What the client says is published here.
+                                self.mail_from = self.id;
+                                self.on_arrival(driver, arrival);
+                                self.mail_from = from;
+                            }
+                            Control::Seam(mail) => self.on_seam_mail(driver, from, mail),
                         }
                         continue;
                     }

@@ -26,6 +26,13 @@ pub(crate) struct Keeping {
     notes: Vec<(u32, Note)>,
 }
 
+impl Keeping {
+    /// Where what is delivered is in the store, if it is there already.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.position
+    }
+}
+
 impl<T: Send> Shard<T> {
     /// What is delivered next is in the store already, in the queues of all who are to have it.
     pub(crate) fn keep_at(&mut self, position: Position) {

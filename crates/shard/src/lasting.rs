@@ -11,7 +11,7 @@ use breakwater_contract::store::{
     Change, Durability, OutboundState, Position, SessionNumber, SessionRow, StoredSession, Tally,
 };
 use breakwater_proto::{FilterKind, Instant, QoS, ReasonCode, exclusive, parse_filter};
-use breakwater_router::{Grant, Subscribed};
+use breakwater_router::{Grant, Router, Subscribed};
 use breakwater_session::{Session, StoredWill, refuse};
 
 use crate::admit::Entrant;
@@ -21,6 +21,7 @@ use crate::driver::Driver;
 use crate::durable::{Mark, Promise};
 use crate::estate::is_estate;
 use crate::pool::Pools;
+use crate::replay::{ReplayRule, Replays, is_queue};
 use crate::roster::Roster;
 use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
@@ -68,6 +69,8 @@ pub struct Returning {
     homes: Mutex<Vec<Home>>,
     pub(crate) roster: Roster,
     pub(crate) pools: Pools,
+    pub(crate) replays: Replays,
+    shards: u16,
 }
 
 type Home = (Vec<Back>, Vec<Delayed>);
@@ -77,14 +80,32 @@ impl Returning {
     #[must_use]
     pub fn new(sessions: Vec<Back>, delayed: Vec<Delayed>, seed: u64, shards: u16) -> Self {
         let mut homes: Vec<Home> = (0..shards).map(|_| Home::default()).collect();
+        let replays = Replays::default();
         for back in sessions {
+            if is_queue(&back.session.row) {
+                replays.find(back.session);
+                continue;
+            }
             let home = home_of(seed, shards, &back.session.row.client_id);
             homes[usize::from(home)].0.push(back);
         }
         for (home, delayed) in (0..homes.len()).cycle().zip(delayed) {
             homes[home].1.push(delayed);
         }
-        Self { homes: Mutex::new(homes), roster: Roster::new(shards), pools: Pools::default() }
+        let (homes, roster, pools) = (Mutex::new(homes), Roster::new(shards), Pools::default());
+        Self { homes, roster, pools, replays, shards }
+    }
+
+    /// What is kept for [`ReplayRule`]s from here on, while the shards run or before. What was kept by others goes. Not without a
+    /// store that outlasts the process: there are no rules then.
+    pub fn set_replay_rules(&self, rules: &[ReplayRule], router: &Router) {
+        self.replays.set(rules, router, self.shards);
+    }
+
+    /// Rules there are: the router counts each as a member of a shared group.
+    #[must_use]
+    pub fn replay_rules(&self) -> usize {
+        self.replays.len()
     }
 
     fn take(&self, shard: u16) -> Home {
@@ -94,6 +115,12 @@ impl Returning {
 }
 
 impl Back {
+    /// Whether a client comes back to it. Others hold what nobody has got yet.
+    #[must_use]
+    pub fn is_a_clients(&self) -> bool {
+        !is_estate(&self.session.row)
+    }
+
     /// `unix_ms` at `now`. A session that was connected when the process ended is as if left at this moment.
     pub(crate) fn new(session: StoredSession, now: Instant, unix_ms: u64) -> Self {
         let row = &session.row;

@@ -7,6 +7,7 @@ use breakwater_session::AckTicket;
 
 use crate::driver::{Peer, ShardId};
 use crate::refusal::Word;
+use crate::replay::seam::SeamMail;
 
 /// One piece of mail. Owned and `Send`; keeps its order per pair of shards.
 #[derive(Debug)]
@@ -33,12 +34,15 @@ impl<T> Mail<T> {
 pub enum Control<T> {
     /// A connection whose client identifier lives at the receiving shard.
     Arrive(Arrival<T>),
+    /// A replay meets what comes live.
+    Seam(SeamMail),
 }
 
 impl<T> Control<T> {
     fn bytes(&self) -> usize {
         match self {
             Control::Arrive(arrival) => size_of::<Arrival<T>>() + arrival.bytes.len(),
+            Control::Seam(_) => size_of::<SeamMail>(),
         }
     }
 }

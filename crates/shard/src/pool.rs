@@ -137,7 +137,8 @@ impl Pool {
     /// What makes it in the store.
     fn rows(&self) -> [Change; 2] {
         let (session, filter) = (self.number, self.filter.clone());
-        let row = SessionRow { attributes: ATTRIBUTES.into(), ..crate::estate::row(session) };
+        let attributes = crate::replay::attributes(&filter).unwrap_or_else(|| ATTRIBUTES.into());
+        let row = SessionRow { attributes, ..crate::estate::row(session) };
         [Change::Session(Box::new(row)), Change::Subscribe { session, filter, options: 0, identifier: 0 }]
     }
 }
@@ -162,6 +163,9 @@ impl<T: Send> Shard<T> {
         target: Target,
         is_back: bool,
     ) -> Option<(Arc<Pool>, Wanted, Durability)> {
+        if crate::replay::is_rule(target.subscriber) {
+            return self.replay_pool(view, target.subscriber);
+        }
         if !self.durable.is_on() || !target.grant.durable() || view.qos.min(target.grant.qos()) == QoS::AtMostOnce {
             return None;
         }
@@ -205,11 +209,13 @@ impl<T: Send> Shard<T> {
     /// Makes a pool in the store, if it is not there: goes before its message, in the same batch.
     pub(crate) fn record_pool(&mut self, pool: &Pool, asks: Durability) {
         let batch = self.durable.next_batch();
-        let (written, failed) = (self.durable.pools_written.get(&pool.number).copied(), self.durable.failed());
-        if written.is_some_and(|written| written > failed) {
+        let (answered, failed) = (self.durable.answered(), self.durable.failed());
+        let written = self.durable.pools_written.entry(pool.number).or_default();
+        // Until it is known to be there each batch has them, for the one that had them may fail.
+        if (written.0 > failed && written.0 <= answered) || written.1 == batch {
             return;
         }
-        self.durable.pools_written.insert(pool.number, batch);
+        *written = (if written.0 > failed { written.0 } else { batch }, batch);
         for change in pool.rows() {
             self.record_along(change, NOTE_BYTES, true, asks);
         }
@@ -235,7 +241,11 @@ impl<T: Send> Shard<T> {
         self.record_pool(&pool, asks);
         let kept = self.durable.kept.open(Place::Unknown);
         let change = Change::Message { message, unix_ms: self.unix_ms, sessions: vec![wanted] };
-        self.record_message(change, kept, bytes, asks);
+        if view.qos == QoS::AtMostOnce {
+            self.record_message_unhurried(change, kept, bytes, asks);
+        } else {
+            self.record_message(change, kept, bytes, asks);
+        }
         if let Some(publishing) = &mut self.publishing {
             publishing.here = true;
         }

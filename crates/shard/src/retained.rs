@@ -229,7 +229,7 @@ impl<T: Send> Shard<T> {
     }
 
     /// Retained messages wait for a slow subscriber where they are, rather than fill its queue.
-    fn room_for_retained(&mut self, who: Subscriber) -> Room {
+    pub(crate) fn room_for_retained(&mut self, who: Subscriber) -> Room {
         let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return Room::Away };
         let limits = self.profiles.limits(resident.profile);
         let slot = resident.conn;
@@ -275,7 +275,7 @@ enum Slice {
     More,
 }
 
-enum Room {
+pub(crate) enum Room {
     Enough,
     None,
     Away,

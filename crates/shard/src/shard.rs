@@ -25,6 +25,7 @@ use crate::operator::Review;
 use crate::options::Options;
 use crate::profile::{Profile, Profiles};
 use crate::refusal::{Standers, Word};
+use crate::replay::Replay;
 use crate::retained::Owed;
 use crate::route::Publishing;
 use crate::slab::Slab;
@@ -99,6 +100,7 @@ pub(crate) struct Resident {
     /// Row of the profile that it lives by: that of its connection, or of its last one.
     pub(crate) profile: u16,
     /// Bytes that its mountpoint puts in front of every topic; the text is in the shard's list.
+    /// [`SEAM`] besides, while a replay of it meets what comes live.
     pub(crate) mount: u16,
     /// When its next timer fires that still counts; [`NEVER`] while there is none.
     pub(crate) check_at: Instant,
@@ -163,6 +165,10 @@ pub struct Shard<T: Send> {
     pub(crate) retained: VecDeque<Subscriber>,
     pub(crate) completions: VecDeque<Completion>,
     pub(crate) durable: Durable,
+    /// What is kept of topics, and who follows it.
+    pub(crate) replay: Replay,
+    /// Shard whose mail is being worked off; otherwise this one.
+    pub(crate) mail_from: ShardId,
     pub(crate) matches: Matches,
     pub(crate) walked: Vec<Target>,
     pub(crate) ids: Vec<u32>,
@@ -277,6 +283,8 @@ impl<T: Send> Shard<T> {
             retained: VecDeque::new(),
             completions: VecDeque::new(),
             durable,
+            replay: Replay::default(),
+            mail_from: setup.id,
             matches: Matches::new(),
             walked: Vec::new(),
             ids: Vec::new(),
@@ -437,7 +445,10 @@ impl<T: Send> Shard<T> {
         if self.waiting.due_unix_ms <= self.unix_ms {
             more |= self.publish_delayed(driver);
         }
-        let waiting_retained = self.work_retained(&mut more);
+        let mut waiting_retained = self.work_retained(&mut more);
+        if !self.replay.followers.is_empty() {
+            waiting_retained |= self.work_followers(driver);
+        }
         self.periodic(driver);
         if self.durable.is_due(self.now) || self.stopping {
             self.settle_durable(driver);
@@ -542,6 +553,9 @@ pub fn home_of(seed: u64, shards: u16, client_id: &str) -> ShardId {
     let slot = (hash_id(seed, client_id) >> 32) % HOME_SLOTS;
     (slot % u64::from(shards.max(1))) as ShardId
 }
+
+/// Longer mountpoints have no replays.
+pub(crate) const SEAM: u16 = 1 << 15;
 
 /// No timer is set.
 pub(crate) const NEVER: Instant = Instant(u64::MAX);

@@ -12,6 +12,7 @@ use breakwater_router::{FilterId, Grant, PackedGrant, Subscribed};
 
 use crate::conn::{Cause, NONE, mark};
 use crate::ingress::Spend;
+use crate::replay;
 use crate::rewrite::{Outcome, Use};
 use crate::shard::Shard;
 use crate::sys::is_sys;
@@ -29,6 +30,8 @@ struct Asked<'a> {
     group: Option<&'a str>,
     /// It wants the filter for itself.
     exclusive: bool,
+    /// It wants what was published since this moment, in milliseconds of Unix time.
+    since_ms: Option<u64>,
     /// What is to match, in the client's words.
     plain: Cow<'a, str>,
     outcome: Outcome,
@@ -36,7 +39,11 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// As it is written.
-    fn of(filter: &'a str) -> Result<Self, ReasonCode> {
+    fn of(filter: &'a str, unix_ms: u64) -> Result<Self, ReasonCode> {
+        let (since_ms, filter) = match replay::asked(filter, unix_ms).transpose()? {
+            Some((since_ms, filter)) => (Some(since_ms), filter),
+            None => (None, filter),
+        };
         let own = exclusive(filter);
         let kind = parse_filter(own.unwrap_or(filter)).map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let (group, plain) = match kind {
@@ -44,10 +51,13 @@ impl<'a> Asked<'a> {
             FilterKind::Shared { group, filter } => (Some(group), filter),
         };
         // A group shares what one session would have for itself.
-        if (own.is_some() && group.is_some()) || exclusive(plain).is_some() {
+        let is_special = own.is_some() || since_ms.is_some();
+        let several = (is_special && group.is_some()) || (own.is_some() && since_ms.is_some());
+        if several || exclusive(plain).is_some() || replay::is_replay(plain) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        Ok(Self { group, exclusive: own.is_some(), plain: Cow::Borrowed(plain), outcome: Outcome::Same })
+        let (plain, outcome) = (Cow::Borrowed(plain), Outcome::Same);
+        Ok(Self { group, exclusive: own.is_some(), since_ms, plain, outcome })
     }
 }
 
@@ -103,6 +113,7 @@ impl<T: Send> Shard<T> {
         self.mark_dirty(slot);
         self.keep_subscriptions(slot, before);
         self.release_retained(session);
+        self.release_replays(session);
         self.forget_questions(slot);
         Ok(true)
     }
@@ -121,7 +132,7 @@ impl<T: Send> Shard<T> {
     }
 
     fn asked<'a>(&mut self, slot: u32, filter: &'a str) -> Result<Asked<'a>, ReasonCode> {
-        let mut asked = Asked::of(filter)?;
+        let mut asked = Asked::of(filter, self.unix_ms)?;
         let mut rewritten = String::new();
         asked.outcome = self.rewrite(slot, Use::Subscribe, ("", &asked.plain), &mut rewritten);
         if asked.outcome == Outcome::Rewritten {
@@ -154,7 +165,7 @@ impl<T: Send> Shard<T> {
         filter: &str,
         options: SubscribeOptions,
     ) -> Result<u8, ReasonCode> {
-        let asked = Asked::of(filter)?;
+        let asked = Asked::of(filter, self.unix_ms)?;
         self.enter(slot, None, &asked, options, 0)
     }
 
@@ -191,14 +202,20 @@ impl<T: Send> Shard<T> {
         if asked.exclusive && !self.router.claim(&whole, who) {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
+        let durable = self.sessions.get(session).is_some_and(|resident| resident.session.is_durable());
         let grant = Grant {
             qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
-            durable: resident.session.is_durable(),
+            durable,
             subscription_id,
         };
+        if let Some(since_ms) = asked.since_ms {
+            return self.follow(session, &whole, since_ms, grant, limits.subscriptions_max);
+        }
+        // What is replayed is replaced by what is live at once [MQTT-3.8.4-3].
+        _ = !shared && self.unfollow(session, &whole);
+        let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
         // A full session may still replace what it has; whether it has it only the router knows.
         let Subscribed { id, new } = match group {
             None => self.router.subscribe(&whole, who, grant), // [MQTT-3.8.4-3]
@@ -296,7 +313,16 @@ impl<T: Send> Shard<T> {
             };
             self.count_rewrite(*outcome);
             let has = !exclusive || self.has_exclusive(session, &whole);
+            let follows = group.is_none() && !self.replay.followers.is_empty() && self.unfollow(session, &whole);
             let ended = if has { self.unsubscribe_one(session, *group, &whole) } else { None };
+            if ended.is_none() && follows {
+                // It was not live yet.
+                let name = self.name_of(session, None, &whole).into_owned();
+                self.record_unsubscribed(session, &name);
+                self.counters.bump(Metric::Unsubscribes);
+                codes.push(ReasonCode::Success.as_u8());
+                continue;
+            }
             let Some(id) = ended else {
                 codes.push(ReasonCode::NoSubscriptionExisted.as_u8());
                 continue;

@@ -11,6 +11,7 @@ use breakwater_session::{Delivery, Shared};
 use crate::conn::NONE;
 use crate::delayed::Totals as DelayedTotals;
 use crate::driver::Driver;
+use crate::driver::ShardId;
 use crate::refusal::Refusals;
 use crate::shard::{Shard, later};
 use crate::totals::Totals;
@@ -27,6 +28,8 @@ pub struct ShardPage {
     clients: AtomicU64,
     sessions: AtomicU64,
     held_bytes: AtomicU64,
+    replay_messages: AtomicU64,
+    replay_bytes: AtomicU64,
     /// Most clients at once, as this shard saw them.
     clients_max: AtomicU64,
 }
@@ -52,6 +55,8 @@ impl Pages {
             clients: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             held_bytes: AtomicU64::new(0),
+            replay_messages: AtomicU64::new(0),
+            replay_bytes: AtomicU64::new(0),
             clients_max: AtomicU64::new(0),
         };
         let (delayed, refusals, totals) = (DelayedTotals::default(), Refusals::new(shards), Totals::default());
@@ -74,6 +79,22 @@ impl Pages {
     #[must_use]
     pub fn queued(&self) -> (u64, u64) {
         self.totals.queued()
+    }
+
+    /// Messages that are kept for replays, and their bytes.
+    #[must_use]
+    pub fn replay(&self) -> (u64, u64) {
+        let sum = |of: fn(&ShardPage) -> &AtomicU64| {
+            self.shards.iter().map(|page| of(page).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        (sum(|page| &page.replay_messages), sum(|page| &page.replay_bytes))
+    }
+
+    pub(crate) fn count_replay(&self, shard: ShardId, messages: u64, bytes: u64) {
+        if let Some(page) = self.shards.get(usize::from(shard)) {
+            page.replay_messages.store(messages, Ordering::Relaxed);
+            page.replay_bytes.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Connected clients.
@@ -128,6 +149,7 @@ impl<T: Send> Shard<T> {
         }
         self.give_up_batches(driver);
         self.forget_published(false);
+        self.trim_replays();
         if self.id == 0 {
             self.sweep_retained();
             let interval = self.options.sys_interval_s;

@@ -15,6 +15,8 @@ use breakwater_session::{Delivery, DropReason, Kept, Note};
 use crate::conn::NONE;
 use crate::driver::Driver;
 use crate::kept::Place;
+use crate::replay::follow::FOLLOWER;
+use crate::replay::trim::TRIMMER;
 use crate::shard::Shard;
 
 /// What is read at once.
@@ -190,7 +192,11 @@ impl<T: Send> Shard<T> {
             return self.on_estate_read(driver, token.generation, answer);
         }
         if self.sessions.generation(session) != Some(token.generation) {
-            return;
+            return match session {
+                FOLLOWER => self.on_follower_read(driver, token, answer),
+                TRIMMER => self.on_trim_read(&answer),
+                _ => {}
+            };
         }
         let Some(number) = self.sessions.get(session).map(|resident| resident.number()) else { return };
         self.durable.unmark_asked(session);

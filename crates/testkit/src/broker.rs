@@ -9,7 +9,7 @@ use std::time::Duration;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Kicked, Metric, Revoked};
 use breakwater_proto::{Instant, ReasonCode};
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Options, Profile, Shard, ShardId, home_of};
+use breakwater_shard::{Options, Profile, ReplayRule, Shard, ShardId, home_of};
 use breakwater_store::SimulatedDisk;
 
 use crate::client::Client;
@@ -100,6 +100,24 @@ impl Broker {
     #[must_use]
     pub fn authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.rebuilt(|plan| plan.authorizer = authorizer)
+    }
+
+    /// With these rules for what is kept for replays. Before anybody connects.
+    #[must_use]
+    pub fn replay(self, rules: &[ReplayRule]) -> Self {
+        self.rebuilt(|plan| plan.replay = rules.to_vec())
+    }
+
+    /// Messages that are kept for replays and their bytes, as of the last second.
+    #[must_use]
+    pub fn kept_for_replay(&self) -> (u64, u64) {
+        self.world.borrow().pages.replay()
+    }
+
+    /// Other rules, while it runs.
+    pub fn set_replay_rules(&self, rules: &[ReplayRule]) {
+        let world = self.world.borrow();
+        world.returning.set_replay_rules(rules, &world.router);
     }
 
     /// With a store on this disk, and what it holds. Before anybody connects.

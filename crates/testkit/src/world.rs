@@ -6,7 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Clock, Options, Pages, Peer, Profile, Returning, Setup, Shard, ShardId};
+use breakwater_shard::{Clock, Options, Pages, Peer, Profile, ReplayRule, Returning, Setup, Shard, ShardId};
 use breakwater_store::{Memory, SimulatedDisk};
 
 use crate::hands::{Fabric, Hands};
@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) disk: Option<SimulatedDisk>,
     /// How long after the first node this one starts, by the wall clock.
     pub(crate) later_ms: u64,
+    /// What is kept for replays; nothing without a disk.
+    pub(crate) replay: Vec<ReplayRule>,
 }
 
 impl Default for Plan {
@@ -61,6 +63,7 @@ impl Default for Plan {
             authorizer: Arc::new(breakwater_auth::Open),
             disk: None,
             later_ms: 0,
+            replay: Vec::new(),
         }
     }
 }
@@ -71,6 +74,8 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Shard<Wire>>,
     pub(crate) fabric: Fabric,
     pub(crate) router: Arc<Router>,
+    pub(crate) returning: Arc<Returning>,
+    pub(crate) pages: Arc<Pages>,
     /// The store, where there is one.
     pub(crate) stored: Option<Stored>,
     pub(crate) now: Instant,
@@ -94,6 +99,9 @@ impl World {
         let store = stored.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<dyn Store>, Stored::store);
         let revived = stored.as_mut().map(|stored| std::mem::take(&mut stored.revived)).unwrap_or_default();
         let returning = Arc::new(Returning::new(revived.sessions, revived.delayed, plan.seed, plan.shards));
+        if plan.disk.is_some() {
+            returning.set_replay_rules(&plan.replay, &router);
+        }
         let setup = |id| Setup {
             id,
             shards: plan.shards,
@@ -131,6 +139,8 @@ impl World {
             port: 1024,
             plan,
             router,
+            returning,
+            pages,
             stored,
         }
     }

@@ -72,9 +72,12 @@ fn planned(done: Result<breakwater_config::Plan, Vec<String>>) -> Answer {
 
 impl Running {
     fn metrics(&self) -> String {
+        let mut counts = self.router.counts();
+        // Rules for replays look like members of groups to the router.
+        counts.shared_subscriptions = counts.shared_subscriptions.saturating_sub(self.returning.replay_rules() as u64);
         metrics::page(&Seen {
             pages: &self.pages,
-            counts: self.router.counts(),
+            counts,
             store: self.keeper.health(),
             listeners: &self.handle.listeners(),
             turns: &self.handle.turn_times(),

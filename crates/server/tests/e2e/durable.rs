@@ -263,3 +263,64 @@ fn each_zone_keeps_over_kill_9_what_it_promises() {
     assert_eq!(session(&tcp, "kept", &["-C", "2"]), ["work/1=before", "work/1=after"]);
     assert_eq!(session(&unix, "scratch", &["-C", "1"]), ["work/1=after"]);
 }
+
+#[test]
+fn mosquitto_clients_get_what_was_published_before_kill_9_and_then_what_comes() {
+    let Some(clients) = Clients::installed() else { return };
+    let data = Directory::new("replay");
+    std::fs::create_dir_all(&data.0).expect("a directory");
+    let configuration = data.0.join("replay.toml").display().to_string();
+    std::fs::write(&configuration, "[[replay.rules]]\nfilter = \"sensors/#\"\nmax_age = \"1h\"\n").expect("written");
+    let flags = ["--config", &configuration];
+    let publish = |broker: &Broker, qos: &str, payload: &str| {
+        let mut command = Command::new(&clients.publish);
+        command.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &broker.port.to_string(),
+            "-t",
+            "sensors/1/t",
+            "-q",
+            qos,
+            "-m",
+            payload,
+        ]);
+        Program::start(&mut command).succeed();
+    };
+    let broker = data.start(&flags);
+    for (qos, payload) in [("1", "one"), ("2", "two"), ("1", "three")] {
+        publish(&broker, qos, payload);
+    }
+    broker.kill();
+    let broker = data.start(&flags);
+    broker
+        .logs(|line| line.contains("0 retained messages and 0 sessions restored") && line.contains("nothing damaged"));
+    publish(&broker, "1", "four");
+    let subscribers: Vec<Program> = ["mqttv311", "mqttv5"]
+        .map(|version| {
+            let mut command = Command::new(&clients.subscribe);
+            command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-V", version, "-F", "%r %t=%p"]);
+            // With QoS 2 it tells of a message when that is released, which is later.
+            command.args(["-q", "1", "-t", "$replay/3600/sensors/+/t", "-C", "6", "-W", "60"]);
+            let client = Program::start(&mut command);
+            client.line(|line| line == "0 sensors/1/t=four");
+            client
+        })
+        .into();
+    // It may come while the two are between what was and what comes, or after that.
+    publish(&broker, "0", "five");
+    publish(&broker, "2", "six");
+    for client in subscribers {
+        let mut lines = client.finish().lines;
+        // The last two are of two publishers.
+        lines[4..].sort();
+        assert_eq!(lines, ["one", "two", "three", "four", "five", "six"].map(|word| format!("0 sensors/1/t={word}")));
+    }
+    let mut command = Command::new(&clients.subscribe);
+    command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-t", "$replay/60/other", "-W", "30"]);
+    let ended = Program::start(&mut command).finish();
+    let told = ended.lines.join(" ");
+    assert!(told.contains("denied") || told.contains("rejected") || !ended.status.success(), "{told}");
+    broker.kill();
+}
