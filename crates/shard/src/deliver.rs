@@ -62,10 +62,11 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        let (slot, number, queued) = (resident.conn, resident.number(), resident.session.queue_bytes());
+        let (slot, number) = (resident.conn, resident.number());
         if number == SessionNumber::default() {
             return self.give(message, to, &delivery);
         }
+        let queued = resident.session.queue_bytes();
         if resident.mount > 0 && !self.takes(message, to, &delivery) {
             return None;
         }

@@ -108,7 +108,8 @@ pub(crate) fn asked(filter: &str, unix_ms: u64) -> Option<Result<(u64, &str), Re
     let Some(number) = number.parse::<u64>().ok().filter(|_| digits) else {
         return Some(Err(ReasonCode::TopicFilterInvalid));
     };
-    let since = if number <= SECONDS_MAX { unix_ms.saturating_sub(number * 1000) } else { number * 1000 };
+    // What is published from now on is wanted in any case.
+    let since = if number <= SECONDS_MAX { unix_ms.saturating_sub(number * 1000) } else { unix_ms.min(number * 1000) };
     Some(Ok((since, filter)))
 }
 
@@ -175,7 +176,7 @@ impl Replays {
         for wanted in wanted {
             let rule = match rules.iter().find(|rule| rule.filter == wanted.filter) {
                 Some(rule) => Arc::clone(rule),
-                None => self.add(wanted, router),
+                None => self.add(wanted, &rules, router),
             };
             rule.max_age_s.store(wanted.max_age_s, Ordering::Relaxed);
             rule.max_messages.store(wanted.max_messages, Ordering::Relaxed);
@@ -197,8 +198,12 @@ impl Replays {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).append(&mut gone);
     }
 
-    fn add(&self, wanted: &ReplayRule, router: &Router) -> Arc<Rule> {
-        let slot = FIRST_SLOT + self.next.fetch_add(1, Ordering::Relaxed) % (LAST_SLOT - FIRST_SLOT);
+    fn add(&self, wanted: &ReplayRule, rules: &[Arc<Rule>], router: &Router) -> Arc<Rule> {
+        let next = || FIRST_SLOT + self.next.fetch_add(1, Ordering::Relaxed) % (LAST_SLOT - FIRST_SLOT);
+        let mut slot = next();
+        while rules.iter().any(|rule| rule.slot == slot) {
+            slot = next();
+        }
         let rule = Rule {
             filter: wanted.filter.clone(),
             slot,
@@ -220,9 +225,13 @@ impl Replays {
         rules.iter().find(|rule| covers(&rule.filter, filter)).cloned()
     }
 
-    fn rule_at(&self, slot: u32) -> Option<Arc<Rule>> {
+    /// One queue more, of a rule that is there. A rule that is taken away meanwhile takes it along.
+    fn new_queue(&self, slot: u32, number: SessionNumber, shard: ShardId) -> Option<Arc<Queue>> {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        rules.iter().find(|rule| rule.slot == slot).cloned()
+        let rule = rules.iter().find(|rule| rule.slot == slot)?;
+        let queue = Arc::new(Queue::new(number, &format!("{PREFIX}{}", rule.filter), shard, false));
+        rule.add(Arc::clone(&queue));
+        Some(queue)
     }
 
     fn all(&self) -> Vec<Arc<Rule>> {
@@ -288,10 +297,8 @@ impl<T: Send> Shard<T> {
         let pool = match self.replay.queues.get(&who.slot) {
             Some(queue) => Arc::clone(&queue.pool),
             None => {
-                let rule = self.returning.replays.rule_at(who.slot)?;
-                let text = format!("{PREFIX}{}", rule.filter);
-                let queue = Arc::new(Queue::new(self.durable.store()?.new_session(), &text, self.id, false));
-                rule.add(Arc::clone(&queue));
+                let number = self.durable.store()?.new_session();
+                let queue = self.returning.replays.new_queue(who.slot, number, self.id)?;
                 let pool = Arc::clone(&queue.pool);
                 self.replay.queues.insert(who.slot, queue);
                 pool
@@ -299,7 +306,11 @@ impl<T: Send> Shard<T> {
         };
         self.counters.bump(Metric::ReplayTaken);
         let wanted = Wanted { session: pool.number, terms: Terms { qos: view.qos, ..Terms::default() } };
-        Some((pool, wanted, self.durable.durability))
+        // The rule is the operator's, PUBACK the publisher's.
+        let publisher = Subscriber::from_u64(view.origin);
+        let here = publisher.shard == self.id && self.sessions.get_of(publisher.slot, publisher.generation).is_some();
+        let promised = here.then(|| self.zone_durability(publisher.slot));
+        Some((pool, wanted, self.durable.durability.max(promised.unwrap_or(Durability::Os))))
     }
 
     /// Queues of rules that are no more go.
@@ -333,6 +344,7 @@ mod tests {
             ("$replay/60/a/+/#", Some(Ok((now - 60_000, "a/+/#")))),
             ("$replay/4294967/t", Some(Ok((now - 4_294_967_000, "t")))),
             ("$replay/1699999999/t", Some(Ok((now - 1000, "t")))),
+            ("$replay/99999999999/t", Some(Ok((now, "t")))),
             ("$replay/5", Some(Err(ReasonCode::TopicFilterInvalid))),
             ("$replay/5/", Some(Err(ReasonCode::TopicFilterInvalid))),
             ("$replay//t", Some(Err(ReasonCode::TopicFilterInvalid))),

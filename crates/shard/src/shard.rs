@@ -477,6 +477,7 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::Panics);
             self.publishing = None;
             self.word = Word::None;
+            self.replay.followers.passing = false;
             self.finish_keeping();
             let session = self.conns.get(slot).map_or(NONE, |conn| conn.session);
             self.close(driver, slot, Cause::Panic);

@@ -225,7 +225,8 @@ impl<T: Send> Shard<T> {
             }
         };
         if new {
-            if resident.session.subscriptions.len() >= limits.subscriptions_max as usize {
+            let following = self.replay.followers.of(session).len();
+            if resident.session.subscriptions.len() + following >= limits.subscriptions_max as usize {
                 self.router.remove(id, who);
                 if asked.exclusive {
                     self.router.release(&whole, who);
@@ -319,6 +320,7 @@ impl<T: Send> Shard<T> {
                 // It was not live yet.
                 let name = self.name_of(session, None, &whole).into_owned();
                 self.record_unsubscribed(session, &name);
+                self.release_exclusive(session, &whole);
                 self.counters.bump(Metric::Unsubscribes);
                 codes.push(ReasonCode::Success.as_u8());
                 continue;

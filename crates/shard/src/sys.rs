@@ -220,7 +220,9 @@ impl<T: Send> Shard<T> {
 
     /// Topics and values: those that Mosquitto's users know, then those of EMQX.
     fn sys_tree(&self) -> Vec<(String, String)> {
-        let counts = self.router.counts();
+        let mut counts = self.router.counts();
+        // Rules for replays look like members of groups to the router.
+        counts.shared_subscriptions = counts.shared_subscriptions.saturating_sub(self.returning.replays.len() as u64);
         let figures = Figures::of(&self.pages, &counts, (self.now.0 - self.started.0) / 1000);
         let mut tree = figures.as_in_mosquitto();
         tree.extend(figures.as_in_emqx(&self.options.node, self.unix_ms));

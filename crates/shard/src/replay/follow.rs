@@ -50,7 +50,7 @@ pub(crate) struct Followers {
     seams: usize,
     next: u32,
     /// What is being delivered is theirs.
-    pub(super) passing: bool,
+    pub(crate) passing: bool,
 }
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Followers {
         self.by_id.is_empty()
     }
 
-    pub(super) fn of(&self, session: u32) -> &[u32] {
+    pub(crate) fn of(&self, session: u32) -> &[u32] {
         self.by_session.get(&session).map_or(&[], |ids| ids)
     }
 
@@ -115,6 +115,10 @@ impl Followers {
         let follower = self.by_id.remove(&id)?;
         self.reading -= usize::from(follower.open > 0);
         self.seams -= usize::from(follower.seam.is_some());
+        // Who subscribes and unsubscribes all the time leaves nothing behind.
+        if self.waiting.len() > 2 * self.by_id.len() + LOOKS {
+            self.waiting.retain(|id| self.by_id.contains_key(id));
+        }
         if let Some(ids) = self.by_session.get_mut(&follower.who.slot) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -149,11 +153,12 @@ impl<T: Send> Shard<T> {
     ) -> Result<u8, ReasonCode> {
         let who = self.subscriber_of(session);
         let rule = self.returning.replays.covering(whole).ok_or(ReasonCode::TopicFilterInvalid)?;
-        if self.sessions.get(session).is_some_and(|resident| resident.mount >= SEAM) {
+        if self.mount_of(session).len() >= usize::from(SEAM) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         // It is replaced, and begins anew.
         self.unfollow(session, whole);
+        self.forgive_retained(who, whole);
         let ended = self.router.unsubscribe(whole, who);
         let following = self.replay.followers.of(session).len();
         let Some(resident) = self.sessions.get_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
@@ -237,8 +242,11 @@ impl<T: Send> Shard<T> {
 
     fn has_room_to_follow(&mut self, who: Subscriber) -> bool {
         let Some(resident) = self.sessions.get_of(who.slot, who.generation) else { return false };
-        let is_short = resident.session.queue_len() < QUEUED && !resident.session.is_cut();
-        is_short && matches!(self.room_for_retained(who), Room::Enough)
+        let limits = self.profiles.limits(resident.profile);
+        let (session, tally) = (&resident.session, resident.session.queue_tally());
+        let is_short = session.queue_len() < QUEUED && tally.1 <= u64::from(limits.queue_bytes_max) / 2;
+        let is_free = is_short && !session.is_cut() && self.total_reached(who.slot).is_none();
+        is_free && matches!(self.room_for_retained(who), Room::Enough)
     }
 
     /// Asks for the next part of each queue.

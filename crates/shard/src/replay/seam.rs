@@ -25,6 +25,7 @@ use crate::durable::Promise;
 use crate::kept::Place;
 use crate::mail::{Control, Mail};
 use crate::mount::has_name;
+use crate::refusal::Word;
 use crate::shard::{SEAM, Shard};
 
 /// What waits behind a mark, of one follower.
@@ -56,6 +57,8 @@ struct HeldBack {
     qos: QoS,
     retain: bool,
     ids: Box<[u32]>,
+    /// What its publisher was told.
+    word: Word,
     /// Where it is in the store, in the queue of its session.
     position: Option<Position>,
 }
@@ -191,7 +194,8 @@ impl<T: Send> Shard<T> {
     /// A live message comes to a session that has a mountpoint or a seam. `false`: it is not for it, or not yet.
     pub(crate) fn takes(&mut self, message: &mut Shared<'_>, to: Subscriber, delivery: &Delivery<'_>) -> bool {
         let topic = message.view().topic;
-        let mount = self.sessions.get(to.slot).map_or(0, |resident| resident.mount & !SEAM);
+        let bits = if self.replay.followers.of(to.slot).is_empty() { 0 } else { SEAM };
+        let mount = self.sessions.get(to.slot).map_or(0, |resident| resident.mount & !bits);
         if mount > 0 && !has_name(topic, mount) {
             return false;
         }
@@ -230,6 +234,7 @@ impl<T: Send> Shard<T> {
             qos: delivery.qos,
             retain: delivery.retain,
             ids: delivery.subscription_ids.into(),
+            word: self.word,
             position: position.filter(|_| delivery.qos > QoS::AtMostOnce),
         };
         if let Some(seam) = self.seam_of(id) {
@@ -269,7 +274,9 @@ impl<T: Send> Shard<T> {
         };
         self.settle_picky(who.slot);
         self.replay.followers.passing = true;
+        let word = self.word;
         for held in seam.held {
+            self.word = held.word;
             self.finish_keeping();
             if let Some(position) = held.position {
                 self.keep_at(position);
@@ -282,6 +289,7 @@ impl<T: Send> Shard<T> {
             self.finish_keeping();
             self.encoded = encoded;
         }
+        self.word = word;
         self.replay.followers.passing = false;
         self.account(who.slot);
     }
