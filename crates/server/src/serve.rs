@@ -97,7 +97,6 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let pages = Arc::new(Pages::new(shards));
     let setup = setup(&resolved, &door, &keeper, Arc::clone(&pages), Arc::clone(&router), shards);
     let returning = Arc::clone(&setup.returning);
-    keeper.keep_for_replays(&returning, &resolved.replay, &router);
     let node = start(origin, listening, setup, &resolved.net, &log)?;
     keeper.connect(&node.handle());
     door.open(&node.handle(), &log)?;
@@ -197,6 +196,8 @@ fn setup(
 ) -> Setup {
     let options = breakwater_shard::Options { durability: keeper.durability, ..resolved.shard.clone() };
     let (seed, revived) = (chance(), keeper.revived());
+    let returning = Arc::new(Returning::new(revived.sessions, revived.delayed, seed, shards));
+    keeper.keep_for_replays(&returning, &resolved.replay, &router);
     Setup {
         id: 0,
         shards,
@@ -209,7 +210,7 @@ fn setup(
         authorizer: Arc::new(breakwater_auth::Open),
         pages,
         store: keeper.store(),
-        returning: Arc::new(Returning::new(revived.sessions, revived.delayed, seed, shards)),
+        returning,
     }
 }
 
