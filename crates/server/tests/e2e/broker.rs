@@ -41,6 +41,11 @@ impl Broker {
         self.program.line(wanted)
     }
 
+    /// Waits until it has read the last word of so many clients, and has closed their connections.
+    pub(crate) fn has_seen_off(&self, clients: usize) {
+        self.program.lines(clients, |line| line.contains(" disconnected client="));
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.program.signal(signal);
     }

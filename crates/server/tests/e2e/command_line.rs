@@ -63,7 +63,7 @@ impl Client {
         let mut all = flags.to_vec();
         all.extend(["-F", "%t|%q|%r|%p", "-t", "ready"]);
         let listener = self.subscribe(&all);
-        listener.line(|line| line == "ready|0|1|ready");
+        listener.line(|line| line.starts_with("ready|") && line.ends_with("|1|ready"));
         listener
     }
 

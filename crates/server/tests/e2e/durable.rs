@@ -109,6 +109,8 @@ fn what_was_retained_with_qos_0_is_there_after_a_stop() {
     let broker = data.start(&[]);
     clients.retain(&broker, "mqttv311", "kept/a", "0", "1");
     clients.retain(&broker, "mqttv311", "end", "0", "1");
+    // Their publishers are done as soon as the messages are on their way.
+    broker.has_seen_off(2);
     broker.signal(Signal::TERM);
     assert!(broker.finish().status.success());
     let broker = data.start(&[]);
@@ -211,7 +213,9 @@ fn sessions_of_mosquitto_sub_are_subscribed_after_kill_9() {
     for version in ["mqttv311", "mqttv5"] {
         assert_eq!(resumed(&clients, &broker, version, "1"), ["work/1=while away"]);
     }
-    // Once more, after a stop in good order: nothing that was fetched comes again.
+    // Once more, after a stop in good order: nothing that was fetched comes again. The tools leave as soon as they have written their
+    // PUBACK: the broker is stopped when it has read that.
+    broker.has_seen_off(3);
     broker.signal(Signal::TERM);
     assert!(broker.finish().status.success());
     let broker = data.start(&[]);
