@@ -2,8 +2,11 @@
 
 mod lent;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::io;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use breakwater_config::StoreSettings;
@@ -11,12 +14,15 @@ use breakwater_contract::store::{Condition, Durability, Health};
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_net::{Handle, Origin};
 use breakwater_router::Router;
-use breakwater_shard::{NOBODY, ReplayRule, Returning, Revived, revive};
+use breakwater_shard::{Found, NOBODY, ReplayRule, Returning, Revived, revive};
 use breakwater_store::{Embedded, Memory, Options, RealDisk};
 
 use crate::log::{Level, Log};
 
 use lent::Lent;
+
+/// Sessions that a start reads ahead of those that are back.
+const AHEAD: usize = 256;
 
 /// Lives as long as the broker runs.
 pub(crate) struct Keeper {
@@ -27,8 +33,8 @@ pub(crate) struct Keeper {
     /// Something outlasts the process.
     pub(crate) is_open: bool,
     pub(crate) lent: Lent,
-    /// What was found, until the shards take it.
-    revived: Mutex<Revived>,
+    /// Where it is, if anywhere.
+    folder: Option<PathBuf>,
     relay: Arc<Relay>,
     mouth: Mouth,
 }
@@ -48,51 +54,54 @@ struct Said {
 }
 
 impl Keeper {
-    /// Opens the store in a data directory, and puts back what it has kept. The error says what to do.
-    pub(crate) fn open(
-        data: &Path,
-        settings: &StoreSettings,
-        origin: Origin,
-        salt: u64,
-        router: &Router,
-    ) -> Result<Self, String> {
+    /// Opens the store in a data directory. The error says what to do.
+    pub(crate) fn open(data: &Path, settings: &StoreSettings, origin: Origin, salt: u64) -> Result<Self, String> {
         let (relay, mouth) = (Arc::new(Relay::default()), Mouth::default());
         let StoreSettings { durability, is_open, .. } = *settings;
         if !is_open {
             mouth.say(Level::Info, "store: in memory: nothing outlasts this process (store.durability)");
             let store: Arc<dyn Store> = Arc::new(Memory::new(Arc::clone(&relay) as Arc<_>));
-            let (store, lent, revived) = (Mutex::new(Some(store)), Lent::nothing(), Mutex::default());
-            return Ok(Self { store, durability, is_open, lent, revived, relay, mouth });
+            let (store, lent) = (Mutex::new(Some(store)), Lent::nothing());
+            return Ok(Self { store, folder: None, durability, is_open, lent, relay, mouth });
         }
         let folder = data.join("store");
         let failed = |what: &dyn std::fmt::Display| format!("store: {}: {what}", folder.display());
-        let unwritable = |fault: std::io::Error| {
+        let unwritable = |fault: io::Error| {
             failed(&format!(
                 "{fault}; give the broker a data directory that it may write (--data DIR), or set store.durability to \
                  memory, here and in zones, so that nothing outlasts the process"
             ))
         };
-        let began = Instant::now();
         make(&folder).map_err(unwritable)?;
         let disk = RealDisk::new(&folder).map_err(unwritable)?;
         let speaks = mouth.clone();
         let tell = Box::new(move |text: &str| speaks.say(Level::Warn, &format!("store: {text}")));
         let completions = Arc::clone(&relay) as Arc<_>;
         let store = Embedded::open(Arc::new(disk), options(settings, origin, salt), completions, tell);
-        let store = store.map_err(|fault| failed(&fault))?;
-        let now = origin.now();
-        let revived = revive(&store, router, now, origin.unix_ms() + now.0).map_err(|fault| failed(&fault))?;
-        let level = if store.health().damages > 0 || revived.refused > 0 { Level::Warn } else { Level::Info };
-        mouth.say(level, &found(&folder, &revived, &store.health(), began.elapsed()));
-        let revived = Mutex::new(revived);
-        let store = Arc::new(store);
-        let lent = Lent::new(&store);
-        Ok(Self { store: Mutex::new(Some(store)), durability, is_open, lent, revived, relay, mouth })
+        let store = Arc::new(store.map_err(|fault| failed(&fault))?);
+        let (lent, folder) = (Lent::new(&store), Some(folder));
+        Ok(Self { store: Mutex::new(Some(store)), folder, durability, is_open, lent, relay, mouth })
     }
 
-    /// What was found; the first who asks gets it.
-    pub(crate) fn revived(&self) -> Revived {
-        std::mem::take(&mut self.revived.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Puts back what the store has kept: what is for the shards goes to `each`. The error says what kept it from that.
+    ///
+    /// A thread of its own reads, a little ahead: what it reads and lets go comes from an arena of the allocator of its own and
+    /// leaves no holes among what stays, which would never fill again.
+    pub(crate) fn revive(&self, router: &Router, origin: Origin, mut each: impl FnMut(Found)) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (store, now, began) = (self.store(), origin.now(), Instant::now());
+        let (sender, receiver) = mpsc::sync_channel(AHEAD);
+        let (kept, unix_ms) = (&*store, origin.unix_ms() + now.0);
+        let revived = thread::scope(|scope| {
+            let reader = scope.spawn(move || revive(kept, router, now, unix_ms, &mut |found| drop(sender.send(found))));
+            receiver.into_iter().for_each(&mut each);
+            reader.join().unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        let failed = |fault| io::Error::other(format!("store: {}: {fault}", folder.display()));
+        let (revived, health) = (revived.map_err(failed)?, store.health());
+        let level = if health.damages > 0 || revived.refused > 0 { Level::Warn } else { Level::Info };
+        self.mouth.say(level, &found(folder, &revived, &health, began.elapsed()));
+        Ok(())
     }
 
     /// For the shards.
@@ -191,10 +200,10 @@ fn options(settings: &StoreSettings, origin: Origin, salt: u64) -> Options {
 /// One line on what a start has found.
 fn found(folder: &Path, revived: &Revived, health: &Health, took: Duration) -> String {
     let Revived { sessions, delayed, retained, expired, refused } = revived;
-    let (sessions, folder) = (sessions.iter().filter(|back| back.is_a_clients()).count(), folder.display());
+    let folder = folder.display();
     let mut text = format!("store: {retained} retained messages and {sessions} sessions restored from {folder}");
-    if !delayed.is_empty() {
-        text += &format!(", {} messages wait to be published later", delayed.len());
+    if *delayed > 0 {
+        text += &format!(", {delayed} messages wait to be published later");
     }
     if *expired > 0 {
         text += &format!(", {expired} messages had expired");
@@ -211,13 +220,13 @@ fn found(folder: &Path, revived: &Revived, health: &Health, took: Duration) -> S
 
 /// What clients have sent is nobody else's business.
 #[cfg(unix)]
-fn make(folder: &Path) -> std::io::Result<()> {
+fn make(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 
 #[cfg(not(unix))]
-fn make(folder: &Path) -> std::io::Result<()> {
+fn make(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)
 }

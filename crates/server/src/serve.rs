@@ -11,7 +11,7 @@ use breakwater_acme::Agent;
 use breakwater_config::{Resolved, WhenUnavailable, Zone};
 use breakwater_net::{Listening, Node, Origin, Transport};
 use breakwater_router::Router;
-use breakwater_shard::{Pages, Profile, Returning, Setup, Shard};
+use breakwater_shard::{Pages, Profile, Returning, Setup, Shard, hand_out};
 
 use crate::banner::{Started, banner};
 use crate::cli::ServeArgs;
@@ -67,7 +67,7 @@ fn prepare(args: &ServeArgs, shards: u16) -> Result<Prepared, (ExitCode, Vec<Str
     // Before anybody can connect: what is retained is there from the first client on.
     let (origin, router) = (Origin::start(), Arc::new(router(&resolved, shards)));
     let data = args.places.surroundings().data;
-    let keeper = Keeper::open(&data, &resolved.store, origin, chance(), &router);
+    let keeper = Keeper::open(&data, &resolved.store, origin, chance());
     let keeper = Arc::new(keeper.map_err(|fault| (ExitCode::FAILURE, vec![fault]))?);
     let mut faults = Vec::new();
     resolved.listeners.retain(|listener| {
@@ -97,7 +97,7 @@ fn run(args: &ServeArgs, shards: u16, prepared: Prepared, open_files: Option<u64
     let pages = Arc::new(Pages::new(shards));
     let setup = setup(&resolved, &door, &keeper, Arc::clone(&pages), Arc::clone(&router), shards);
     let returning = Arc::clone(&setup.returning);
-    let node = start(origin, listening, setup, &resolved.net, &log)?;
+    let node = start(origin, listening, setup, (&keeper, &resolved), &log)?;
     keeper.connect(&node.handle());
     door.open(&node.handle(), &log)?;
     let (handle, journal) = (node.handle(), log.clone());
@@ -171,19 +171,22 @@ fn start(
     origin: Origin,
     listening: Vec<Listening>,
     setup: Setup,
-    net: &breakwater_net::Options,
+    (keeper, resolved): (&Keeper, &Resolved),
     log: &Log,
 ) -> io::Result<Node> {
-    let shards = setup.shards;
+    let (shards, router, returning) = (setup.shards, Arc::clone(&setup.router), Arc::clone(&setup.returning));
     // All of them before the first one runs: what comes to one shard finds the sessions of all the others.
-    let build = |id| Mutex::new(Some(Shard::<Transport>::new(Setup { id, ..setup.clone() }, origin.now())));
-    let built: Vec<_> = (0..shards).map(build).collect();
+    let build = |id| Shard::<Transport>::new(Setup { id, ..setup.clone() }, origin.now());
+    let mut built: Vec<_> = (0..shards).map(build).collect();
     drop(setup);
+    keeper.revive(&router, origin, |found| hand_out(found, &mut built))?;
+    keeper.keep_for_replays(&returning, &resolved.replay, &router);
+    let built: Vec<_> = built.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
     let engine = move |id: u16, _| {
         let shard = built[usize::from(id)].lock().unwrap_or_else(PoisonError::into_inner).take();
         shard.expect("each of them is started once")
     };
-    breakwater_net::start_at(origin, listening, shards, net, engine, |_| Box::new(log.journal()))
+    breakwater_net::start_at(origin, listening, shards, &resolved.net, engine, |_| Box::new(log.journal()))
 }
 
 fn setup(
@@ -195,9 +198,6 @@ fn setup(
     shards: u16,
 ) -> Setup {
     let options = breakwater_shard::Options { durability: keeper.durability, ..resolved.shard.clone() };
-    let (seed, revived) = (chance(), keeper.revived());
-    let returning = Arc::new(Returning::new(revived.sessions, revived.delayed, seed, shards));
-    keeper.keep_for_replays(&returning, &resolved.replay, &router);
     Setup {
         id: 0,
         shards,
@@ -205,12 +205,12 @@ fn setup(
         profiles: Vec::new(),
         zones: resolved.zones.iter().map(terms_of).collect(),
         router,
-        seed,
+        seed: chance(),
         authenticator: Arc::clone(&door.chain) as Arc<_>,
         authorizer: Arc::new(breakwater_auth::Open),
         pages,
         store: keeper.store(),
-        returning,
+        returning: Arc::new(Returning::new(shards)),
     }
 }
 

@@ -51,7 +51,7 @@ fn node() -> Node {
         authorizer: Arc::new(Open),
         pages: Arc::new(Pages::new(SHARDS)),
         store: Arc::new(breakwater_store::Memory::default()),
-        returning: Arc::default(),
+        returning: Arc::new(breakwater_shard::Returning::new(SHARDS)),
     };
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
     breakwater_net::start(listening, SHARDS, &Options::default(), engine, |_| Box::new(Silent)).expect("threads")

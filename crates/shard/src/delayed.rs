@@ -151,6 +151,11 @@ impl Default for Waiting {
 }
 
 impl Waiting {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     fn insert(&mut self, delayed: Delayed) {
         self.due_unix_ms = self.due_unix_ms.min(delayed.key.0);
         self.messages.insert(delayed.key, delayed);
@@ -225,11 +230,9 @@ impl<T: Send> Shard<T> {
     }
 
     /// Takes in what a start has found.
-    pub(crate) fn take_delayed(&mut self, delayed: Vec<Delayed>) {
-        for delayed in delayed {
-            self.pages.delayed.add(delayed.bytes() as u64);
-            self.waiting.insert(delayed);
-        }
+    pub(crate) fn take_delayed(&mut self, delayed: Delayed) {
+        self.pages.delayed.add(delayed.bytes() as u64);
+        self.waiting.insert(delayed);
     }
 
     /// Publishes what is due, some per turn. Answers whether any of it is left.

@@ -4,7 +4,6 @@
 //! store has it. Nothing is read from the client meanwhile, either.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use breakwater_contract::Metric;
 use breakwater_contract::store::{
@@ -16,12 +15,13 @@ use breakwater_session::{Session, StoredWill, refuse};
 
 use crate::admit::Entrant;
 use crate::conn::{Cause, NONE, hold};
-use crate::delayed::Delayed;
+
 use crate::driver::Driver;
 use crate::durable::{Mark, Promise};
 use crate::estate::is_estate;
 use crate::pool::Pools;
 use crate::replay::{ReplayRule, Replays, is_queue};
+use crate::revive::Found;
 use crate::roster::Roster;
 use crate::shard::{NEVER, Resident, Shard, hash_id, home_of, later};
 use crate::tail::Tail;
@@ -55,49 +55,32 @@ pub(crate) enum Promised {
 /// A session that a start has found, and when it goes on to live until.
 #[derive(Debug)]
 pub struct Back {
-    pub(crate) session: StoredSession,
+    /// In a box, so that it goes as soon as the session is made.
+    pub(crate) session: Box<StoredSession>,
     /// When it ends.
     pub(crate) expires_at: Instant,
     /// When its will is due, if it has one.
     pub(crate) will_at: Instant,
 }
 
-/// Sessions of the store, and messages that are to be published later: those on their way to their shards, each of which takes its own
-/// once, when it is built; and what all the sessions are called.
-#[derive(Debug, Default)]
+/// What the shards know together of what outlasts the process.
+#[derive(Debug)]
 pub struct Returning {
-    homes: Mutex<Vec<Home>>,
     pub(crate) roster: Roster,
     pub(crate) pools: Pools,
     pub(crate) replays: Replays,
     shards: u16,
 }
 
-type Home = (Vec<Back>, Vec<Delayed>);
-
 impl Returning {
-    /// Sorts sessions by their homes; messages can be anywhere.
+    /// Of so many shards.
     #[must_use]
-    pub fn new(sessions: Vec<Back>, delayed: Vec<Delayed>, seed: u64, shards: u16) -> Self {
-        let mut homes: Vec<Home> = (0..shards).map(|_| Home::default()).collect();
-        let replays = Replays::default();
-        for back in sessions {
-            if is_queue(&back.session.row) {
-                replays.find(back.session);
-                continue;
-            }
-            let home = home_of(seed, shards, &back.session.row.client_id);
-            homes[usize::from(home)].0.push(back);
-        }
-        for (home, delayed) in (0..homes.len()).cycle().zip(delayed) {
-            homes[home].1.push(delayed);
-        }
-        let (homes, roster, pools) = (Mutex::new(homes), Roster::new(shards), Pools::default());
-        Self { homes, roster, pools, replays, shards }
+    pub fn new(shards: u16) -> Self {
+        Self { roster: Roster::new(shards), pools: Pools::default(), replays: Replays::default(), shards }
     }
 
-    /// What is kept for [`ReplayRule`]s from here on, while the shards run or before. What was kept by others goes. Not without a
-    /// store that outlasts the process: there are no rules then.
+    /// What is kept for [`ReplayRule`]s from here on, while the shards run or before, but after [`hand_out`]. What was kept by others
+    /// goes. Not without a store that outlasts the process: there are no rules then.
     pub fn set_replay_rules(&self, rules: &[ReplayRule], router: &Router) {
         self.replays.set(rules, router, self.shards);
     }
@@ -107,22 +90,41 @@ impl Returning {
     pub fn replay_rules(&self) -> usize {
         self.replays.len()
     }
+}
 
-    fn take(&self, shard: u16) -> Home {
-        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
-        homes.get_mut(usize::from(shard)).map(std::mem::take).unwrap_or_default()
+/// Gives a shard what a start has found of its own, before any of them runs: what comes to one finds the sessions of all. `shards`: all
+/// there are, by their numbers.
+pub fn hand_out<T: Send>(found: Found, shards: &mut [Shard<T>]) {
+    match found {
+        Found::Session(back) if is_queue(&back.session.row) => {
+            if let Some(shard) = shards.first() {
+                shard.returning.replays.find(*back.session);
+            }
+        }
+        Found::Session(back) => {
+            let client_id = &back.session.row.client_id;
+            let home = shards.first().map_or(0, |shard| home_of(shard.seed, shard.shards, client_id));
+            if let Some(shard) = shards.get_mut(usize::from(home)) {
+                shard.take_one_back(back);
+            }
+        }
+        // It can be anywhere.
+        Found::Delayed(delayed) => {
+            if let Some(shard) = shards.iter_mut().min_by_key(|shard| shard.waiting.len()) {
+                shard.take_delayed(delayed);
+            }
+        }
     }
 }
 
 impl Back {
     /// Whether a client comes back to it. Others hold what nobody has got yet.
-    #[must_use]
-    pub fn is_a_clients(&self) -> bool {
+    pub(crate) fn is_a_clients(&self) -> bool {
         !is_estate(&self.session.row)
     }
 
     /// `unix_ms` at `now`. A session that was connected when the process ended is as if left at this moment.
-    pub(crate) fn new(session: StoredSession, now: Instant, unix_ms: u64) -> Self {
+    pub(crate) fn new(session: Box<StoredSession>, now: Instant, unix_ms: u64) -> Self {
         let row = &session.row;
         let left = if row.detached_unix_ms == 0 { unix_ms } else { row.detached_unix_ms };
         let gone_ms = unix_ms.saturating_sub(left);
@@ -321,21 +323,13 @@ impl<T: Send> Shard<T> {
         self.sessions.get(session)?.lasting.as_deref().map(|lasting| lasting.number)
     }
 
-    /// Takes in what a start has found: nobody is connected, everything is subscribed.
-    pub(crate) fn take_back(&mut self, returning: &Returning) {
-        let (sessions, delayed) = returning.take(self.id);
-        for back in sessions {
-            self.take_one_back(back);
-        }
-        self.take_delayed(delayed);
-    }
-
+    /// Takes in a session that a start has found: nobody is connected, everything is subscribed.
     fn take_one_back(&mut self, back: Back) {
         if is_estate(&back.session.row) {
-            return self.take_estate_back(back.session);
+            return self.take_estate_back(*back.session);
         }
-        let Back { session: StoredSession { row, subscriptions, inbound, outbound, tally }, expires_at, will_at } =
-            back;
+        let Back { session, expires_at, will_at } = back;
+        let StoredSession { row, subscriptions, inbound, outbound, tally } = *session;
         if self.find(&row.client_id).is_some() {
             // One of a name is enough; the store should have had no other.
             self.record(Change::RemoveSession(row.number), 32, false, self.durable.durability);

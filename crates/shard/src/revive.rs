@@ -9,13 +9,22 @@ use crate::delayed::{self, Delayed};
 use crate::lasting::Back;
 use crate::starts::Starts;
 
-/// What a start has found.
-#[derive(Debug, Default)]
+/// What a start finds and a shard is to have: [`hand_out`](crate::hand_out).
+#[derive(Debug)]
+pub enum Found {
+    /// A session.
+    Session(Back),
+    /// A message that is to be published later.
+    Delayed(Delayed),
+}
+
+/// How much a start has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revived {
-    /// Sessions, for [`Returning`](crate::Returning).
-    pub sessions: Vec<Back>,
-    /// Messages that are to be published later, for the same.
-    pub delayed: Vec<Delayed>,
+    /// Sessions that clients come back to.
+    pub sessions: u64,
+    /// Messages that are to be published later.
+    pub delayed: u64,
     /// Retained messages that are back.
     pub retained: u64,
     /// Those that have expired meanwhile.
@@ -30,15 +39,21 @@ pub const NOBODY: u16 = u16::MAX;
 /// Changes of one batch.
 const BATCH: usize = 4096;
 
-/// Puts retained messages back that `store` has kept, and finds its sessions. `now`: of the clock that expiry is told in, and
-/// what Unix time it is then.
+/// Puts retained messages back that `store` has kept, and gives what is for the shards to `each`, one by one: all of it together takes
+/// more memory than what it becomes. `now`: of the clock that expiry is told in, and what Unix time it is then.
 ///
 /// Every start gives revisions greater than all earlier ones, also than those of messages that were cleared since and that
 /// nothing tells of any more: it counts the starts.
 ///
 /// # Errors
 /// What kept the store from reading.
-pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) -> Result<Revived, String> {
+pub fn revive(
+    store: &dyn Store,
+    router: &Router,
+    now: Instant,
+    unix_ms: u64,
+    each: &mut dyn FnMut(Found),
+) -> Result<Revived, String> {
     let mut revived = Revived::default();
     let mut starts = Starts::default();
     let mut expired = Vec::new();
@@ -57,10 +72,17 @@ pub fn revive(store: &dyn Store, router: &Router, now: Instant, unix_ms: u64) ->
                 Some(_) => revived.refused += 1,
             }
         }
-        Restored::Session(session) => revived.sessions.push(Back::new(*session, now, unix_ms)),
+        Restored::Session(session) => {
+            let back = Back::new(session, now, unix_ms);
+            revived.sessions += u64::from(back.is_a_clients());
+            each(Found::Session(back));
+        }
         Restored::Value { table, key, value } if *table == *delayed::TABLE => {
             // One of a later form, or not as it was written, stays where it is.
-            revived.delayed.extend(Delayed::from_row(&key, &value, &mut building));
+            if let Some(delayed) = Delayed::from_row(&key, &value, &mut building) {
+                revived.delayed += 1;
+                each(Found::Delayed(delayed));
+            }
         }
         Restored::Value { table, key, value } => starts.see_value(&table, &key, &value),
     })?;

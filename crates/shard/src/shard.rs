@@ -236,17 +236,10 @@ pub struct Shard<T: Send> {
 }
 
 impl<T: Send> Shard<T> {
-    /// Builds a shard without connections; what a start has found of its sessions is in it.
+    /// Builds a shard without connections and sessions.
     #[must_use]
-    pub fn new(setup: Setup, now: Instant) -> Self {
-        let returning = Arc::clone(&setup.returning);
-        let mut shard = Self::empty(setup, now);
-        shard.take_back(&returning);
-        shard
-    }
-
     #[expect(clippy::too_many_lines, reason = "a line for each field")]
-    fn empty(setup: Setup, now: Instant) -> Self {
+    pub fn new(setup: Setup, now: Instant) -> Self {
         let shards = setup.shards as usize;
         let open = setup.authorizer.allows_everything();
         let bounded = setup.options.queue_totals.are_bounded();

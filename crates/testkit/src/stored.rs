@@ -6,7 +6,7 @@ use std::time::Duration;
 use breakwater_contract::{Completion, Completions, Store};
 use breakwater_proto::Instant;
 use breakwater_router::Router;
-use breakwater_shard::Revived;
+use breakwater_shard::Found;
 use breakwater_store::{Engine, Options, SimulatedDisk};
 
 /// A store without threads of its own.
@@ -16,7 +16,7 @@ pub(crate) struct Stored {
     /// Nothing is written.
     pub(crate) halted: bool,
     /// What it held.
-    pub(crate) revived: Revived,
+    pub(crate) revived: Vec<Found>,
 }
 
 /// Answers that no shard has yet.
@@ -37,8 +37,10 @@ impl Stored {
         let disk = Arc::new(disk.clone());
         let engine = Engine::open(disk, options, Arc::clone(&answers) as Arc<_>, Box::new(|_| {}));
         let engine = Arc::new(engine.expect("a simulated disk that can be read"));
-        let revived = breakwater_shard::revive(&*engine, router, now, epoch_unix_ms + now.0);
-        let revived = revived.expect("a store that can be read");
+        let mut revived = Vec::new();
+        let read =
+            breakwater_shard::revive(&*engine, router, now, epoch_unix_ms + now.0, &mut |found| revived.push(found));
+        read.expect("a store that can be read");
         Self { engine, answers, halted: false, revived }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use breakwater_contract::{Authenticator, Authorizer, Completion, Store};
 use breakwater_proto::Instant;
 use breakwater_router::{Router, RouterOptions};
-use breakwater_shard::{Clock, Options, Pages, Peer, Profile, ReplayRule, Returning, Setup, Shard, ShardId};
+use breakwater_shard::{Clock, Options, Pages, Peer, Profile, ReplayRule, Returning, Setup, Shard, ShardId, hand_out};
 use breakwater_store::{Memory, SimulatedDisk};
 
 use crate::hands::{Fabric, Hands};
@@ -98,10 +98,7 @@ impl World {
         let mut stored = plan.disk.as_ref().map(|disk| Stored::open(disk, epoch_unix_ms, &router, START));
         let store = stored.as_ref().map_or_else(|| Arc::new(Memory::default()) as Arc<dyn Store>, Stored::store);
         let revived = stored.as_mut().map(|stored| std::mem::take(&mut stored.revived)).unwrap_or_default();
-        let returning = Arc::new(Returning::new(revived.sessions, revived.delayed, plan.seed, plan.shards));
-        if plan.disk.is_some() {
-            returning.set_replay_rules(&plan.replay, &router);
-        }
+        let returning = Arc::new(Returning::new(plan.shards));
         let setup = |id| Setup {
             id,
             shards: plan.shards,
@@ -129,8 +126,13 @@ impl World {
             keep_events: true,
         };
         let count = usize::from(plan.shards);
+        let mut shards: Vec<_> = (0..plan.shards).map(|id| Shard::new(setup(id), START)).collect();
+        revived.into_iter().for_each(|found| hand_out(found, &mut shards));
+        if plan.disk.is_some() {
+            returning.set_replay_rules(&plan.replay, &router);
+        }
         Self {
-            shards: (0..plan.shards).map(|id| Shard::new(setup(id), START)).collect(),
+            shards,
             fabric,
             now: START,
             more: vec![true; count],
