@@ -97,7 +97,7 @@ fn start(files: CertificateFiles) -> Outcome<Node> {
         authorizer: policy,
         pages: Arc::new(Pages::new(1)),
         store: Arc::new(breakwater_store::Memory::default()),
-        returning: Arc::default(),
+        returning: Arc::new(breakwater_shard::Returning::new(1)),
     };
     let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
     Ok(breakwater_net::start(listening, 1, &Options::default(), engine, |_| Box::new(Silence))?)
