@@ -88,7 +88,7 @@ impl Ground {
             authorizer: Arc::new(breakwater_auth::Open),
             pages: Arc::new(Pages::new(2)),
             store: Arc::new(breakwater_store::Memory::default()),
-            returning: Arc::new(breakwater_shard::Returning::new(1)),
+            returning: Arc::new(breakwater_shard::Returning::new(2)),
         };
         let engine = move |id, now| Shard::<Transport>::new(Setup { id, ..setup.clone() }, now);
         let journal = heard.clone();
