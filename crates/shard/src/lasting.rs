@@ -15,7 +15,6 @@ use breakwater_session::{Session, StoredWill, refuse};
 
 use crate::admit::Entrant;
 use crate::conn::{Cause, NONE, hold};
-
 use crate::driver::Driver;
 use crate::durable::{Mark, Promise};
 use crate::estate::is_estate;
