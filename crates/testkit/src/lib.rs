@@ -42,6 +42,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod chance;
 mod client;
 mod connecting;
 mod event;
@@ -55,6 +56,7 @@ mod transport;
 mod world;
 
 pub use broker::Broker;
+pub use chance::Chance;
 pub use client::{Client, out_publish};
 pub use connecting::Connecting;
 pub use event::Logged;

@@ -5,7 +5,6 @@
 //! publisher, topic and QoS, Receive Maximum, topic aliases, session present, one connection per identifier, will rules,
 //! retained messages, shared groups, and that nothing is left at the end.
 
-mod chance;
 mod ledger;
 mod player;
 mod wills;
@@ -19,11 +18,11 @@ use breakwater_proto::{Packet, PacketKind, Publish, Version};
 use breakwater_shard::{Profile, Rate, Rates, Shard, TurnBudget};
 use breakwater_store::SimulatedDisk;
 
+use crate::chance::Chance;
 use crate::network::Wire;
 use crate::received::Received;
 use crate::transport::Transport;
 use crate::world::{Plan, World};
-use chance::Chance;
 use ledger::Ledger;
 use player::{Player, Role};
 use wills::Wills;

@@ -4,24 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use breakwater_proto::{PacketKind, QoS, ReasonCode, SubscribeOptions, Version};
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
-use breakwater_testkit::{Broker, Client, out_publish};
+use breakwater_testkit::{Broker, Chance, Client, out_publish};
 
 const PUBLISHERS: usize = 3;
 const TOPICS: u64 = 5;
 const METERS: u64 = 6;
-
-/// splitmix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// What clients know of the broker, over all its lives.
 #[derive(Default)]
@@ -139,7 +126,7 @@ fn check(broker: &Broker, known: &mut Known, seed: u64) {
 fn what_is_acknowledged_is_there_after_a_power_cut_at_any_moment() {
     let (mut acknowledged, mut subscribed) = (0, 0);
     for seed in 0..150 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::starting_at(seed);
         let (mut known, mut count) = (Known::default(), 0);
         let mut disk = SimulatedDisk::new();
         for _ in 0..4 {

@@ -8,20 +8,7 @@ use breakwater_proto::{
 };
 use breakwater_session::QueueFull;
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
-use breakwater_testkit::{Broker, Client, Received, out_publish};
-
-/// splitmix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
+use breakwater_testkit::{Broker, Chance, Client, Received, out_publish};
 
 /// Publishes of one client that are under way to the broker.
 struct Publisher {
@@ -267,7 +254,7 @@ struct Game {
 
 impl Game {
     fn new(seed: u64) -> Self {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::starting_at(seed);
         let version = |chance: &mut Chance| [Version::V5, Version::V311][chance.below(2) as usize];
         let publishers = (0..3)
             .map(|number| Publisher {

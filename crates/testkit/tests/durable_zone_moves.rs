@@ -6,20 +6,7 @@ use std::collections::BTreeSet;
 use breakwater_proto::{PacketKind, QoS};
 use breakwater_shard::Durability;
 use breakwater_store::{Crash, Fault, FaultKind, SimulatedDisk};
-use breakwater_testkit::{Broker, Client};
-
-/// splitmix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
+use breakwater_testkit::{Broker, Chance, Client};
 
 const PROMISES: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Fsync];
 
@@ -121,7 +108,7 @@ impl Subscriber {
 }
 
 fn play(seed: u64) {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::starting_at(seed);
     let mut disk = SimulatedDisk::new();
     let mut subscribers: Vec<Subscriber> = (0..4).map(Subscriber::new).collect();
     let mut number = 0;

@@ -9,10 +9,10 @@ use breakwater_proto::{
     SubscribeOptions, Unsubscribe, UnsubscribeFilters, Version, Will,
 };
 
-use super::chance::Chance;
 use super::ledger::Sent;
 use super::wills::{Attempt, Will as WillTerms};
 use super::{LISTENERS, Scene};
+use crate::chance::Chance;
 
 /// Session expiry of 3.1.1 clients, as the broker's limits have it.
 const V3_EXPIRY_S: u32 = 7200;

@@ -1,11 +1,20 @@
 //! Repeatable chance.
 
 /// splitmix64: small, and good enough to choose what happens next.
-pub(crate) struct Chance(u64);
+#[derive(Debug)]
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// By the number of a game.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// From this state, as it is.
+    #[must_use]
+    pub fn starting_at(state: u64) -> Self {
+        Self(state)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -16,7 +25,8 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
