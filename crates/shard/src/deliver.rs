@@ -93,7 +93,8 @@ impl<T: Send> Shard<T> {
             self.counters.bump(Metric::DroppedGone);
             return None;
         };
-        if resident.mount > 0 {
+        // What is kept was asked for before it was named.
+        if resident.mount > 0 && !is_kept {
             if !self.takes(message, to, delivery) {
                 return None;
             }

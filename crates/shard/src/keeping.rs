@@ -33,6 +33,17 @@ impl Keeping {
     }
 }
 
+/// How a message goes out, as the store keeps it.
+pub(crate) fn terms_of(delivery: &Delivery<'_>) -> Terms {
+    Terms {
+        qos: delivery.qos,
+        retain: delivery.retain,
+        shared: delivery.shared,
+        subscription_id: delivery.subscription_ids.first().copied().unwrap_or(0),
+        more_ids: delivery.subscription_ids.len() > 1,
+    }
+}
+
 impl<T: Send> Shard<T> {
     /// What is delivered next is in the store already, in the queues of all who are to have it.
     pub(crate) fn keep_at(&mut self, position: Position) {
@@ -95,13 +106,7 @@ impl<T: Send> Shard<T> {
             && let Some(lasting) = resident.lasting.as_deref_mut()
         {
             lasting.kept_until = self.durable.next_batch();
-            let terms = Terms {
-                qos: delivery.qos,
-                retain: delivery.retain,
-                shared: delivery.shared,
-                subscription_id: delivery.subscription_ids.first().copied().unwrap_or(0),
-                more_ids: delivery.subscription_ids.len() > 1,
-            };
+            let terms = terms_of(delivery);
             let keeping = &mut self.durable.keeping;
             keeping.wanted.push(Wanted { session: number, terms });
             keeping.asks = keeping.asks.max(Some(asks));

@@ -7,10 +7,11 @@
 //! - into such a zone, it leaves the store once nothing waits for it there. Until then it stays as it is, and what comes is told to the
 //!   operating system: of what waits somebody was told that it is stored. That is looked at when its client comes, and when it goes.
 
-use breakwater_contract::store::{Change, Durability, MessageAt, OutboundState, Terms, Wanted};
+use breakwater_contract::store::{Change, Durability, MessageAt, OutboundState, Wanted};
 use breakwater_router::FilterId;
 
 use crate::durable::NOTE_BYTES;
+use crate::keeping::terms_of;
 use crate::kept::Place;
 use crate::profile::DEFAULT;
 use crate::shard::Shard;
@@ -57,14 +58,7 @@ impl<T: Send> Shard<T> {
             // One holder is the batch, the other one the session.
             let name = kept.open(Place::Unknown);
             kept.hold(name);
-            let terms = Terms {
-                qos: delivery.qos,
-                retain: delivery.retain,
-                shared: delivery.shared,
-                subscription_id: delivery.subscription_ids.first().copied().unwrap_or(0),
-                more_ids: delivery.subscription_ids.len() > 1,
-            };
-            messages.push((message.clone(), terms, flight, name));
+            messages.push((message.clone(), terms_of(delivery), flight, name));
             name
         });
         for id in ids.into_iter().map(FilterId::from_u32) {
